@@ -1,0 +1,1 @@
+"""The recommenders of the study, one file per family."""
