@@ -1,0 +1,136 @@
+"""Coded interactions: the only form of data that splits, models and metrics know.
+
+Letters used for shapes everywhere: `U` users, `I` items, `N` rows, `B` batch, `K` cut-off, `F` feature columns, `D` embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Features:
+    """A table of attributes: `values` is (N, F) float32, `columns` names its F columns."""
+
+    values: np.ndarray
+    columns: tuple[str, ...]
+
+    def select(self, prefix: str) -> np.ndarray:
+        """Return the (N, f) columns whose name starts with `prefix`."""
+        return self.values[:, [column.startswith(prefix) for column in self.columns]]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids behind the codes: code `c` stands for `user_ids[c]` and `item_ids[c]`, both in ascending order."""
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+
+    def user_codes(self, ids: object) -> np.ndarray:
+        """Return the codes of user ids; an unknown id raises a StudyError that names it."""
+        return _codes(self.user_ids, ids, "user")
+
+    def item_codes(self, ids: object) -> np.ndarray:
+        """Return the codes of item ids; an unknown id raises a StudyError that names it."""
+        return _codes(self.item_ids, ids, "movie")
+
+
+def _codes(vocabulary: np.ndarray, ids: object, kind: str) -> np.ndarray:
+    codes = pd.Index(vocabulary).get_indexer(np.atleast_1d(np.asarray(ids)))
+    if (codes < 0).any():
+        unknown = np.atleast_1d(np.asarray(ids))[codes < 0][0]
+        raise StudyError(
+            f"Unknown {kind} id {unknown!r}: the data has {len(vocabulary):,} {kind} ids "
+            f"from {vocabulary[0]!s} to {vocabulary[-1]!s}."
+        )
+    return codes
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """N coded rows (user, item, rating, time) over a catalogue of U users and I items.
+
+    `users`, `items` and `times` are (N,) int64, `ratings` is (N,) float32 in stars, `times` in seconds or in positions.
+    Raises StudyError for a row whose code lies outside the catalogue.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    ratings: np.ndarray
+    times: np.ndarray
+    n_users: int
+    n_items: int
+    user_features: Features | None = None
+    item_features: Features | None = None
+
+    def __post_init__(self) -> None:
+        for kind, codes, size in (("user", self.users, self.n_users), ("item", self.items, self.n_items)):
+            outside = np.flatnonzero((codes < 0) | (codes >= size))
+            if outside.size:
+                row = int(outside[0])
+                raise StudyError(
+                    f"Row {row}: {kind} code {codes[row]} is outside the catalogue of {size} {kind}s "
+                    f"(allowed: 0 to {size - 1})."
+                )
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> Interactions:
+        """Return the rows that a boolean mask or an index array picks, over the same catalogue."""
+        picked = {name: getattr(self, name)[rows] for name in ("users", "items", "ratings", "times")}
+        return replace(self, **picked)
+
+    @cached_property
+    def user_counts(self) -> np.ndarray:
+        """Rows per user, (U,)."""
+        return np.bincount(self.users, minlength=self.n_users)
+
+    @cached_property
+    def item_counts(self) -> np.ndarray:
+        """Rows per item, (I,)."""
+        return np.bincount(self.items, minlength=self.n_items)
+
+    @cached_property
+    def binary(self) -> sparse.csr_matrix:
+        """The (U, I) matrix of ones at the pairs that occur, indices sorted."""
+        return self._matrix(np.ones(len(self), dtype=np.float32))
+
+    @cached_property
+    def stars(self) -> sparse.csr_matrix:
+        """The (U, I) matrix of ratings in stars, indices sorted."""
+        return self._matrix(self.ratings)
+
+    def _matrix(self, values: np.ndarray) -> sparse.csr_matrix:
+        matrix = sparse.csr_matrix((values, (self.users, self.items)), shape=(self.n_users, self.n_items))
+        matrix.sort_indices()
+        return matrix
+
+    @cached_property
+    def pair_keys(self) -> np.ndarray:
+        """One sorted int64 number per row's (user, item) pair: `user * I + item`."""
+        return np.sort(self.users * self.n_items + self.items)
+
+
+def encode(data: MovieLens) -> tuple[Interactions, Vocabulary]:
+    """Code the ratings of a data set; rows keep their order, the catalogue holds the users and items that were rated."""
+    user_ids, users = np.unique(data.ratings["user_id"].to_numpy(), return_inverse=True)
+    item_ids, items = np.unique(data.ratings["item_id"].to_numpy(), return_inverse=True)
+    rows = Interactions(
+        users=users.astype(np.int64),
+        items=items.astype(np.int64),
+        ratings=data.ratings["rating"].to_numpy(np.float32),
+        times=data.ratings["timestamp"].to_numpy(np.int64),
+        n_users=len(user_ids),
+        n_items=len(item_ids),
+    )
+    return rows, Vocabulary(user_ids, item_ids)

@@ -1,0 +1,346 @@
+"""The protocols' splits: one function each, every one a list of roles over the rows of a data set.
+
+A row's role is a set of flags, so that `as-reported` can show a leak (a row that is both training and test) as what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntFlag
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recsys_core.datasets import Benchmark
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from recsys_core.interactions import Interactions
+
+N_SAMPLED_NEGATIVES = 99  # He et al. 2017, section 4.1
+
+
+class Role(IntFlag):
+    """What a row is used for; 0 means unused."""
+
+    TRAIN = 1
+    VALIDATION = 2
+    TEST = 4
+    VALIDATION_HISTORY = 8
+    TEST_HISTORY = 16
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of `interactions` with their roles.
+
+    `roles` is (N,) uint8 of Role flags. `held_out` says that the users of validation and test are unknown to training: what is
+    known of them is their history rows (possibly none). `negatives` is (U, 99) item codes for `loo-sampled`, else None.
+    """
+
+    interactions: Interactions
+    roles: np.ndarray
+    protocol: str
+    variant: str = ""
+    held_out: bool = False
+    negatives: np.ndarray | None = None
+
+    def rows(self, roles: Role) -> Interactions:
+        """Return the rows that carry any of the given roles."""
+        return self.interactions.take((self.roles & roles) > 0)
+
+    @property
+    def train(self) -> Interactions:
+        """The training rows."""
+        return self.rows(Role.TRAIN)
+
+    @property
+    def validation(self) -> Interactions:
+        """The rows that selection of epochs and hyperparameters may see."""
+        return self.rows(Role.VALIDATION)
+
+    @property
+    def test(self) -> Interactions:
+        """The rows that are read once, at the end."""
+        return self.rows(Role.TEST)
+
+    @property
+    def refit(self) -> Interactions:
+        """Training and validation rows (with the validation users' histories): what the final models are fitted on."""
+        return self.rows(Role.TRAIN | Role.VALIDATION | Role.VALIDATION_HISTORY)
+
+    @property
+    def validation_history(self) -> Interactions | None:
+        """What is known of held-out validation users; None where they are training users."""
+        return self.rows(Role.VALIDATION_HISTORY) if self.held_out else None
+
+    @property
+    def test_history(self) -> Interactions | None:
+        """What is known of held-out test users; None where they are training users."""
+        return self.rows(Role.TEST_HISTORY) if self.held_out else None
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the protocol, the coded pairs, their roles and the negatives."""
+        digest = hashlib.sha256(f"{self.protocol}|{self.variant}".encode())
+        arrays = [self.interactions.users, self.interactions.items, self.roles]
+        for array in arrays if self.negatives is None else [*arrays, self.negatives]:
+            digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write user code, item code and role of every row to a parquet file."""
+        rows = {"user": self.interactions.users, "item": self.interactions.items, "role": self.roles}
+        with atomic_path(path) as temporary:
+            pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _positions(users: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's position (0 first) within its user when rows stand in `order`, and the user's number of rows."""
+    sorted_users = users[order]
+    counts = np.bincount(users)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    position = np.empty(len(users), dtype=np.int64)
+    position[order] = np.arange(len(users)) - starts[sorted_users]
+    return position, counts[users]
+
+
+def _by_time(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
+    """Positions by time; ties keep the order of the rows (stable sort)."""
+    return _positions(interactions.users, np.lexsort((interactions.times, interactions.users)))
+
+
+def _at_random(interactions: Interactions, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return _positions(interactions.users, np.lexsort((generator.random(len(interactions)), interactions.users)))
+
+
+def _roles(n_rows: int, default: Role, *assignments: tuple[Role, np.ndarray]) -> np.ndarray:
+    roles = np.full(n_rows, default, dtype=np.uint8)
+    for role, rows in assignments:
+        roles[rows] = role
+    return roles
+
+
+def rating_5fold(interactions: Interactions, fold: int = 1, seed: int = 0) -> Split:
+    """Fold 1 to 5 as test and a seeded tenth of the other rows as validation.
+
+    On ML-100K the folds are the canonical u1…u5: consecutive fifths of `u.data`. Other data is shuffled first.
+    """
+    if fold not in range(1, 6):
+        raise StudyError(f"fold={fold}: rating-5fold has folds 1 to 5.")
+    n_rows = len(interactions)
+    generator = np.random.default_rng(seed)
+    canonical = (n_rows, interactions.n_users, interactions.n_items) == (100_000, 943, 1682)
+    order = np.arange(n_rows) if canonical else generator.permutation(n_rows)
+    test = np.array_split(order, 5)[fold - 1]
+    rest = np.setdiff1d(np.arange(n_rows), test)
+    validation = generator.choice(rest, size=len(rest) // 10, replace=False)
+    roles = _roles(n_rows, Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
+    return Split(interactions, roles, "rating-5fold", f"fold={fold}")
+
+
+def random_80_10_10(interactions: Interactions, seed: int = 0) -> Split:
+    """Of each user's rows a random tenth is test and another validation (at least one each; users with fewer than 3 rows train)."""
+    position, count = _at_random(interactions, np.random.default_rng(seed))
+    tenth = np.where(count >= 3, np.maximum(1, count // 10), 0)
+    test, validation = position < tenth, (position >= tenth) & (position < 2 * tenth)
+    roles = _roles(len(interactions), Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
+    return Split(interactions, roles, "random-80-10-10")
+
+
+def _leave_one_out(interactions: Interactions, test: np.ndarray | None, validate: bool = True) -> np.ndarray:
+    position, count = _by_time(interactions)
+    published = test is not None
+    if test is None:
+        test = (position == count - 1) & (count >= 3)
+    rest = np.flatnonzero(~test)
+    position, count = _by_time(interactions.take(rest))
+    validation = rest[(position == count - 1) & (count >= (2 if published or validate else 0)) & validate]
+    if not published:
+        validation = validation[np.isin(interactions.users[validation], interactions.users[test])]
+    return _roles(len(interactions), Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
+
+
+def loo_full(interactions: Interactions, benchmark: Benchmark | None = None) -> Split:
+    """Each user's latest row is test, the one before it validation; ties in time keep the order of the file.
+
+    Users with fewer than 3 rows only train. A published benchmark brings its own test rows.
+    """
+    roles = _leave_one_out(interactions, None if benchmark is None else benchmark.test)
+    return Split(interactions, roles, "loo-full")
+
+
+def loo_sampled(
+    interactions: Interactions,
+    benchmark: Benchmark | None = None,
+    item_ids: np.ndarray | None = None,
+    seed: int = 0,
+) -> Split:
+    """The split of `loo-full` with 99 negatives per user: the published ones, or drawn from what the user has not seen."""
+    full = loo_full(interactions, benchmark)
+    if benchmark is not None and item_ids is not None:
+        negatives = pd.Index(item_ids).get_indexer(benchmark.negatives.ravel()).reshape(benchmark.negatives.shape)
+    else:
+        negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
+    return Split(interactions, full.roles, "loo-sampled", negatives=negatives)
+
+
+def sample_unseen(
+    interactions: Interactions, n_negatives: int, generator: np.random.Generator, chunk: int = 1024
+) -> np.ndarray:
+    """Draw (U, n) different items that each user has not seen; raises StudyError where a user has fewer left."""
+    fewest = interactions.n_items - int(np.diff(interactions.binary.indptr).max(initial=0))
+    if fewest < n_negatives:
+        raise StudyError(
+            f"{n_negatives} negatives per user asked for, but one user has only {fewest} of "
+            f"{interactions.n_items} items left unseen: ask for {fewest} at most."
+        )
+    drawn = []
+    for start in range(0, interactions.n_users, chunk):
+        seen = interactions.binary[start : start + chunk]
+        keys = generator.random(seen.shape, dtype=np.float32)
+        keys[seen.nonzero()] = 2.0
+        drawn.append(np.argpartition(keys, n_negatives - 1, axis=1)[:, :n_negatives])
+    return np.concatenate(drawn).astype(np.int64)
+
+
+def _held_out_users(eligible: np.ndarray, n_test: int, n_validation: int, generator: np.random.Generator) -> tuple:
+    users = generator.permutation(eligible)
+    return users[:n_test], users[n_test : n_test + n_validation]
+
+
+def _hold_out(
+    interactions: Interactions,
+    groups: tuple[np.ndarray, np.ndarray],
+    position: np.ndarray,
+    known: np.ndarray,
+    default: Role = Role.TRAIN,
+) -> np.ndarray:
+    """Give held-out users' first `known` rows (by `position`) the history role and the rest the target role."""
+    roles = _roles(len(interactions), default)
+    pairs = ((Role.TEST_HISTORY, Role.TEST), (Role.VALIDATION_HISTORY, Role.VALIDATION))
+    for (history, target), users in zip(pairs, groups):
+        mine = np.isin(interactions.users, users)
+        roles[mine] = np.where(position < known, history, target)[mine]
+    return roles
+
+
+def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0) -> Split:
+    """20 % of the users are test and 10 % validation users; `fold_in` of their rows, in time order, is known of them.
+
+    `fold_in=0` is the protocol of the first seed report (nothing but the attributes is known); `fold_in=0.8` its fair variant.
+    """
+    if not 0 <= fold_in < 1:
+        raise StudyError(f"fold_in={fold_in}: the known share of a held-out user's rows must be at least 0 and below 1.")
+    n_users = interactions.n_users
+    groups = _held_out_users(np.arange(n_users), n_users // 5, n_users // 10, np.random.default_rng(seed))
+    position, count = _by_time(interactions)
+    roles = _hold_out(interactions, groups, position, np.floor(fold_in * count))
+    return Split(interactions, roles, "user-holdout", f"fold_in={fold_in:g}", held_out=True)
+
+
+def strong_generalization(interactions: Interactions, test_users: float = 0.2, seed: int = 0) -> Split:
+    """Held-out users with a random 80 % folded in, on ratings of 4 and more of users with at least 5 (Liang et al. 2018).
+
+    `test_users` is the share of test users, or their number if above 1; as many are validation users. Items that no
+    training user has rated leave the split.
+    """
+    liked = interactions.ratings >= 4
+    counts = np.bincount(interactions.users[liked], minlength=interactions.n_users)
+    eligible = np.flatnonzero(counts >= 5)
+    n_test = int(test_users if test_users > 1 else test_users * len(eligible))
+    if not 0 < n_test < len(eligible) / 2:
+        raise StudyError(
+            f"test_users={test_users}: of {len(eligible)} users with at least 5 ratings of 4 or more, test and validation "
+            "need fewer than half each and at least one."
+        )
+    generator = np.random.default_rng(seed)
+    groups = _held_out_users(eligible, n_test, n_test, generator)
+    rows = np.flatnonzero(liked & (counts[interactions.users] >= 5))
+    subset = interactions.take(rows)
+    position, count = _at_random(subset, generator)
+    roles = _hold_out(subset, groups, position, np.ceil(0.8 * count))
+    trained = np.bincount(subset.items[roles == Role.TRAIN], minlength=subset.n_items) > 0
+    roles[~trained[subset.items]] = 0
+    everything = _roles(len(interactions), Role(0))
+    everything[rows] = roles
+    return Split(interactions, everything, "strong-generalization", f"test_users={test_users:g}", held_out=True)
+
+
+def temporal(interactions: Interactions) -> Split:
+    """One cut in time: the last tenth of the rows is test, the tenth before it validation; equal times stay together."""
+    ordered = np.sort(interactions.times)
+    first_validation, first_test = ordered[int(0.8 * len(ordered))], ordered[int(0.9 * len(ordered))]
+    test = interactions.times >= first_test
+    validation = (interactions.times >= first_validation) & ~test
+    roles = _roles(len(interactions), Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
+    return Split(interactions, roles, "temporal")
+
+
+def _as_s0(interactions: Interactions, seed: int) -> Split:
+    """A fifth of the users, with all their rows, is both what selects the epoch and what is reported."""
+    n_users = interactions.n_users
+    users, _ = _held_out_users(np.arange(n_users), n_users // 5, 0, np.random.default_rng(seed))
+    roles = _roles(
+        len(interactions), Role.TRAIN, (Role.VALIDATION | Role.TEST, np.isin(interactions.users, users))
+    )
+    return Split(interactions, roles, "as-reported", "S0", held_out=True)
+
+
+def _as_s1(interactions: Interactions, seed: int) -> Split:
+    """Every row is training row and test row."""
+    return Split(interactions, _roles(len(interactions), Role.TRAIN | Role.TEST), "as-reported", "S1")
+
+
+def _as_s2(interactions: Interactions, seed: int) -> Split:
+    """Rows at random 80/10/10, users mixed (the report names no shares); expects the rows that its cleaning leaves."""
+    order = np.random.default_rng(seed).permutation(len(interactions))
+    tenth = len(order) // 10
+    roles = _roles(
+        len(order), Role.TRAIN, (Role.TEST, order[:tenth]), (Role.VALIDATION, order[tenth : 2 * tenth])
+    )
+    return Split(interactions, roles, "as-reported", "S2")
+
+
+def _as_s4(interactions: Interactions, seed: int) -> Split:
+    """Leave-one-out without validation rows, ranked against 99 negatives."""
+    negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
+    return Split(
+        interactions, _leave_one_out(interactions, None, validate=False), "as-reported", "S4", negatives=negatives
+    )
+
+
+AS_REPORTED: dict[str, Callable[[Interactions, int], Split]] = {
+    "S0": _as_s0,
+    "S1": _as_s1,
+    "S2": _as_s2,
+    "S4": _as_s4,
+}
+
+
+def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
+    """Split as a seed report did, its leaks included; `claim` is the report: S0, S1, S2 or S4 (S3 reports no experiment)."""
+    if claim not in AS_REPORTED:
+        raise StudyError(f"No reported split for claim {claim!r}: known are {', '.join(AS_REPORTED)}.")
+    return AS_REPORTED[claim](interactions, seed)
+
+
+PROTOCOLS: dict[str, Callable[..., Split]] = {
+    "rating-5fold": rating_5fold,
+    "loo-full": loo_full,
+    "loo-sampled": loo_sampled,
+    "user-holdout": user_holdout,
+    "random-80-10-10": random_80_10_10,
+    "strong-generalization": strong_generalization,
+    "as-reported": as_reported,
+    "temporal": temporal,
+}
+
+
+def make_split(protocol: str, interactions: Interactions, **options: object) -> Split:
+    """Split by a protocol's name; `options` are that protocol's own (fold, fold_in, seed, …)."""
+    if protocol not in PROTOCOLS:
+        raise StudyError(f"Unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[protocol](interactions, **options)
