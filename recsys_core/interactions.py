@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 
 
@@ -119,18 +118,3 @@ class Interactions:
     def pair_keys(self) -> np.ndarray:
         """One sorted int64 number per row's (user, item) pair: `user * I + item`."""
         return np.sort(self.users * self.n_items + self.items)
-
-
-def encode(data: MovieLens) -> tuple[Interactions, Vocabulary]:
-    """Code the ratings of a data set; rows keep their order, the catalogue holds the users and items that were rated."""
-    user_ids, users = np.unique(data.ratings["user_id"].to_numpy(), return_inverse=True)
-    item_ids, items = np.unique(data.ratings["item_id"].to_numpy(), return_inverse=True)
-    rows = Interactions(
-        users=users.astype(np.int64),
-        items=items.astype(np.int64),
-        ratings=data.ratings["rating"].to_numpy(np.float32),
-        times=data.ratings["timestamp"].to_numpy(np.int64),
-        n_users=len(user_ids),
-        n_items=len(item_ids),
-    )
-    return rows, Vocabulary(user_ids, item_ids)

@@ -1,1 +1,17 @@
-"""The recommenders of the study, one file per family."""
+"""The recommenders of the study, one file per family; `MODELS` registers every one for the contract suite."""
+
+from recsys_core.models.base import Recommender
+from recsys_core.models.baselines import Bias, Popularity
+from recsys_core.models.embedding_recommender import EmbeddingRecommender
+from recsys_core.models.linear import EASE
+from recsys_core.models.ncf import NCF
+
+MODELS: dict[str, type[Recommender]] = {
+    "popularity": Popularity,
+    "bias": Bias,
+    "ease": EASE,
+    "embedding_recommender": EmbeddingRecommender,
+    "ncf": NCF,
+}
+
+__all__ = ["EASE", "MODELS", "NCF", "Bias", "EmbeddingRecommender", "Popularity", "Recommender"]

@@ -1,0 +1,282 @@
+"""Runs a model under a protocol: masks what a user has seen, ranks, cuts, measures; all of it here and only once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from recsys_core import metrics
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Features, Interactions
+from recsys_core.metrics import Hits
+
+if TYPE_CHECKING:
+    from recsys_core.models.base import Recommender
+
+CUTOFFS = (10, 25)
+CHUNK_CELLS = 4_000_000  # scores held at once: 16 MB of float32
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A model's rankings for B users.
+
+    `users` has one row per user: `user` code, `known` (has a history), `fallback`, `n_relevant` and a column per metric@cutoff.
+    `lists` is (B, K) item codes, -1 for an empty place; `n_items` is the size of the catalogue.
+    """
+
+    users: pd.DataFrame
+    lists: np.ndarray
+    n_items: int
+
+    def summary(self) -> pd.DataFrame:
+        """One row per metric: `value` (mean over users), `n_users` counted and `n_missing` without a value."""
+        values = self.users.filter(like="@")
+        table = pd.DataFrame(
+            {"value": values.mean(), "n_users": values.notna().sum(), "n_missing": values.isna().sum()}
+        )
+        for cutoff in sorted({int(column.split("@")[1]) for column in values}):
+            table.loc[f"coverage@{cutoff}"] = [
+                metrics.coverage(self.lists[:, :cutoff], self.n_items),
+                len(self.lists),
+                0,
+            ]
+        return table.rename_axis("metric").reset_index().astype({"n_users": int, "n_missing": int})
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Return the (B, k) best items of (B, I) scores; ties by item code, lowest first; -1 where only -inf is left.
+
+    Raises StudyError for k outside the catalogue and for NaN scores.
+    """
+    n_items = scores.shape[1]
+    if not 1 <= k <= n_items:
+        raise StudyError(f"k={k}: a list can hold 1 to {n_items} items, the size of the catalogue.")
+    if scores.isnan().any():
+        raise StudyError("A score is NaN: the model has diverged or was given features that are NaN.")
+    values, items = scores.topk(min(k + 1, n_items), dim=1)
+    tied = ((values[:, :-1] == values[:, 1:]) & values[:, :-1].isfinite()).any(dim=1).nonzero().squeeze(1)
+    if len(tied):  # only a stable sort orders equal scores by item
+        items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, : items.shape[1]]
+    return items.masked_fill(values.isneginf(), -1)[:, :k]
+
+
+def _pairs(matrix: sparse.csr_matrix, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row (position in `users`) and item of every non-zero of the users' rows."""
+    rows = matrix[users]
+    return np.repeat(np.arange(len(users)), np.diff(rows.indptr)), rows.indices.astype(np.int64)
+
+
+def _compare(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Count, for each value, the scores of its row that are above it and that equal it."""
+    above, tied = [], []
+    step = max(1, CHUNK_CELLS // scores.shape[1])
+    for row, value in zip(rows.split(step), values.split(step)):
+        theirs = scores[row]
+        above.append((theirs > value[:, None]).sum(1))
+        tied.append((theirs == value[:, None]).sum(1))
+    return torch.cat(above).cpu().numpy(), torch.cat(tied).cpu().numpy()
+
+
+def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int) -> Hits:
+    """Find which relevant (row, item) pairs reach the first `cutoff` of (B, I) scores, and at which rank.
+
+    Only relevant items at or above the user's `cutoff`-th best score are compared with the whole row, which is what makes
+    exact ranks cheap. Relevant items with equal scores follow one another; irrelevant ones of the same score count half.
+    """
+    n_relevant = np.bincount(rows, minlength=scores.shape[0])
+    threshold = scores.topk(min(cutoff, scores.shape[1]), dim=1).values[:, -1]
+    row, item = (torch.as_tensor(codes, device=scores.device) for codes in (rows, items))
+    values = scores[row, item]
+    near = (values >= threshold[row]).nonzero().squeeze(1)
+    if not len(near):
+        return Hits(np.empty(0, np.int64), np.empty(0), n_relevant)
+    above, tied = _compare(scores, row[near], values[near])
+    row_, value_ = row[near].cpu().numpy(), values[near].cpu().numpy()
+    order = np.lexsort((-value_, row_))
+    row_, value_, above, tied = row_[order], value_[order], above[order], tied[order]
+    position = np.arange(len(row_))
+    new_run = np.r_[True, (row_[1:] != row_[:-1]) | (value_[1:] != value_[:-1])]
+    run = np.cumsum(new_run) - 1
+    user_start, run_start, run_length = np.searchsorted(row_, row_), position[new_run][run], np.bincount(run)[run]
+    irrelevant_above, irrelevant_tied = above - (run_start - user_start), tied - run_length
+    return Hits(row_, 1 + position - user_start + irrelevant_above + irrelevant_tied / 2, n_relevant)
+
+
+def _refuse_overlap(known: Interactions, test: Interactions) -> None:
+    shared = np.intersect1d(known.pair_keys, test.pair_keys)
+    if shared.size:
+        user, item = divmod(int(shared[0]), known.n_items)
+        raise StudyError(
+            f"{shared.size} of {len(test)} test rows were also seen in training, the first is user code {user}, item code {item}: "
+            "split again, or pass allow_overlap=True to measure a reported leak."
+        )
+
+
+@dataclass(frozen=True)
+class RankingTask:
+    """What is ranked for whom.
+
+    `train` holds the rows that the model was fitted on, `test` the relevant ones, `history` what is known of held-out users
+    (None: the test users' training rows). `negatives` (U, n) restricts each user's candidates to the test item and these.
+    """
+
+    train: Interactions
+    test: Interactions
+    history: Interactions | None = None
+    negatives: np.ndarray | None = None
+    cutoffs: tuple[int, ...] = CUTOFFS
+    allow_overlap: bool = False
+    seen: Interactions = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seen", self.train if self.history is None else self.history)
+        largest = max(self.cutoffs)
+        if not 1 <= min(self.cutoffs) or largest > self.train.n_items:
+            raise StudyError(
+                f"cutoffs={self.cutoffs}: each must lie between 1 and the {self.train.n_items} items of the catalogue."
+            )
+        if not len(self.test):
+            raise StudyError("The test split has no rows: nothing can be ranked.")
+        if not self.allow_overlap:
+            _refuse_overlap(self.seen, self.test)
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield users in batches: first those with a history, then those without, never mixed."""
+        users = np.unique(self.test.users)
+        known = self.seen.user_counts[users] > 0
+        size = max(1, CHUNK_CELLS // self.test.n_items)
+        for group in (users[known], users[~known]):
+            yield from np.split(group, range(size, len(group), size)) if len(group) else ()
+
+    def candidates(self, scores: Tensor, users: np.ndarray) -> Tensor:
+        """Set everything that must not be recommended to -inf, in place where possible."""
+        if self.negatives is not None:
+            columns = torch.as_tensor(
+                np.concatenate([self.negatives[users], self.test.binary[users].indices[:, None]], axis=1),
+                device=scores.device,
+            )
+            return torch.full_like(scores, -torch.inf).scatter_(1, columns, scores.gather(1, columns))
+        if not self.allow_overlap:
+            rows, items = (torch.as_tensor(a, device=scores.device) for a in _pairs(self.seen.binary, users))
+            scores[rows, items] = -torch.inf
+        return scores
+
+
+def known_of(
+    model: Recommender, seen: Interactions, history: Interactions | None, users: np.ndarray
+) -> tuple[Interactions | None, Features | None]:
+    """What a model is told of a batch of users: their history and, for users without one, their attributes.
+
+    Training users need nothing (None). A model that cannot fold in is told nothing of held-out users but that their history is
+    empty, and answers with its fallback.
+    """
+    if history is None and seen.user_counts[users].all():
+        return None, None
+    told = seen if history is not None and model.traits.folds_in else seen.take(np.empty(0, np.int64))
+    attributes = seen.user_features
+    if attributes is not None:
+        attributes = Features(attributes.values[users], attributes.columns)
+    return told, attributes if model.traits.uses_features else None
+
+
+def rank(model: Recommender, task: RankingTask) -> Ranking:
+    """Rank every candidate for every test user and measure; metrics as columns `metric@cutoff`.
+
+    Raises StudyError where test rows were seen in training (unless allowed), for cut-offs beyond the catalogue and NaN scores.
+    """
+    frames, lists = [], []
+    largest = max(task.cutoffs)
+    for users in task.batches():
+        told, attributes = known_of(model, task.seen, task.history, users)
+        codes = torch.as_tensor(users)
+        with torch.inference_mode():
+            scores = task.candidates(model.score(codes, told, attributes).clone(), users)
+            best = top_k(scores, largest).cpu().numpy()
+            hits = top_hits(scores, *_pairs(task.test.binary, users), largest)
+        frame = pd.DataFrame({"user": users, "known": task.seen.user_counts[users] > 0})
+        frame["fallback"] = model.fallback(codes, told, attributes).cpu().numpy()
+        frame["n_relevant"] = hits.n_relevant
+        frames.append(frame.assign(**_measure(task, users, hits, best)))
+        lists.append(best)
+    table = pd.concat(frames, ignore_index=True)
+    order = np.argsort(table["user"].to_numpy(), kind="stable")
+    return Ranking(table.iloc[order].reset_index(drop=True), np.concatenate(lists)[order], task.test.n_items)
+
+
+def mean_ndcg(model: Recommender, task: RankingTask) -> float:
+    """Mean NDCG at the task's first cut-off, and nothing else: what model selection looks at after every epoch."""
+    gains = []
+    for users in task.batches():
+        told, attributes = known_of(model, task.seen, task.history, users)
+        with torch.inference_mode():
+            scores = task.candidates(model.score(torch.as_tensor(users), told, attributes).clone(), users)
+            hits = top_hits(scores, *_pairs(task.test.binary, users), task.cutoffs[0])
+        gains.append(metrics.ndcg(hits, task.cutoffs[0]))
+    return float(np.nanmean(np.concatenate(gains)))
+
+
+def _measure(task: RankingTask, users: np.ndarray, hits: Hits, lists: np.ndarray) -> dict[str, np.ndarray]:
+    counts = task.train.item_counts
+    seen = task.seen.binary[users]
+    with np.errstate(invalid="ignore"):
+        profile = np.asarray(seen @ counts.astype(np.float64)).ravel() / np.diff(seen.indptr)
+    values = {}
+    for cutoff in task.cutoffs:
+        top = lists[:, :cutoff]
+        for name, metric in metrics.RANKING_METRICS.items():
+            values[f"{name}@{cutoff}"] = metric(hits, cutoff)
+        values[f"novelty@{cutoff}"] = metrics.novelty(top, counts, task.train.n_users)
+        values[f"popularity_bias@{cutoff}"] = metrics.popularity_bias(top, counts, profile)
+        if task.train.item_features is not None:
+            values[f"diversity@{cutoff}"] = metrics.diversity(top, task.train.item_features.select("genre_"))
+    return values
+
+
+def rate(
+    model: Recommender,
+    train: Interactions,
+    test: Interactions,
+    history: Interactions | None = None,
+    allow_overlap: bool = False,
+) -> pd.DataFrame:
+    """Predict every test row: columns user, item, actual, predicted (stars), squared_error, absolute_error, fallback.
+
+    Raises StudyError where a test row was seen in training and for models that do not predict ratings.
+    """
+    seen = train if history is None else history
+    if not allow_overlap:
+        _refuse_overlap(seen, test)
+    users, items = torch.as_tensor(test.users), torch.as_tensor(test.items)
+    known = torch.as_tensor(seen.user_counts[test.users] > 0)
+    predicted, fallback = torch.empty(len(test)), torch.zeros(len(test), dtype=torch.bool)
+    for group in (known, ~known):
+        if group.any():
+            told, attributes = known_of(model, seen, history, users[group].numpy())
+            with torch.inference_mode():
+                predicted[group] = model.predict(users[group], items[group], told, attributes).float().cpu()
+            fallback[group] = model.fallback(users[group], told, attributes).cpu()
+    actual, estimate = test.ratings.astype(np.float64), predicted.double().numpy()
+    return pd.DataFrame(
+        {
+            "user": test.users,
+            "item": test.items,
+            "actual": actual,
+            "predicted": estimate,
+            "squared_error": metrics.squared_error(estimate, actual),
+            "absolute_error": metrics.absolute_error(estimate, actual),
+            "fallback": fallback.numpy(),
+        }
+    )
+
+
+def rmse(rated: pd.DataFrame) -> float:
+    """Root mean squared error over the rows that `rate` returned, in stars."""
+    return float(np.sqrt(rated["squared_error"].mean()))

@@ -1,0 +1,108 @@
+"""Attributes of users and movies as arrays with named columns, and the cleaning of the seed reports.
+
+Values are raw (years, ages, flags); a model that needs them on one scale standardises them by its training rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Features, Interactions, Vocabulary
+
+
+def _flags(texts: pd.Series, prefix: str) -> pd.DataFrame:
+    """One 0/1 column per label of `|`-separated texts, in alphabetical order."""
+    flags = texts.str.get_dummies(sep="|").sort_index(axis=1)
+    return flags.add_prefix(prefix)
+
+
+def _as_features(table: pd.DataFrame) -> Features:
+    return Features(np.ascontiguousarray(table.to_numpy(np.float32)), tuple(table.columns))
+
+
+def release_month(movies: pd.DataFrame) -> pd.Series:
+    """Month (1 to 12) of `release_date` texts such as 01-Jan-1995, missing where there is none."""
+    return pd.to_datetime(movies["release_date"], format="%d-%b-%Y", errors="coerce").dt.month
+
+
+def item_features(data: MovieLens, item_ids: np.ndarray) -> Features | None:
+    """Columns `genre_*` (0/1), `year` and, for ML-100K, `month`, one row per item id.
+
+    A missing year or month becomes the median of the others; an item without a row in the movie table has no genres.
+    """
+    if data.movies is None:
+        return None
+    movies = data.movies.set_index("item_id").reindex(item_ids)
+    table = _flags(movies["genres"].fillna(""), "genre_")
+    table["year"] = movies["year"].astype("float64")
+    if "release_date" in movies:
+        table["month"] = release_month(movies)
+    return _as_features(table.fillna(table.median()))
+
+
+def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
+    """Columns `age` (years), `gender` (F = 0, M = 1) and `occupation_*` (0/1), one row per user id; None without a user table."""
+    if data.users is None:
+        return None
+    users = data.users.set_index("user_id").reindex(user_ids)
+    if users["age"].isna().any():
+        missing = users.index[users["age"].isna()][0]
+        raise StudyError(f"User {missing!r} has ratings but no row in the user table: add one with age, gender and occupation.")
+    table = pd.DataFrame({"age": users["age"].astype("float64"), "gender": (users["gender"] == "M").astype(float)})
+    return _as_features(table.join(_flags(users["occupation"], "occupation_")))
+
+
+@dataclass(frozen=True)
+class CleaningStep:
+    """What one step of a cleaning took away."""
+
+    step: str
+    movies_removed: int
+    ratings_removed: int
+
+
+def clean_as_s2(data: MovieLens) -> tuple[MovieLens, list[CleaningStep]]:
+    """Clean ML-100K as the seed report S2 does, and say what each step removes.
+
+    Movies without a release date, with fewer than 5 ratings, without a genre (flagged `unknown`) or released before 1930 go, with
+    their ratings. The report drops rows with any missing value; taken over all columns that would be every movie, since
+    `video_release_date` is empty throughout, so that only the columns that the model reads count here.
+    """
+    if data.movies is None or "release_date" not in data.movies:
+        raise StudyError(f"The cleaning of S2 needs ML-100K's movie table with release dates; {data.name} has none.")
+    movies, ratings, steps = data.movies, data.ratings, []
+    counts = ratings["item_id"].value_counts().reindex(movies["item_id"]).fillna(0).to_numpy()
+    conditions = {
+        "no release date": movies["release_date"].isna() | movies["year"].isna(),
+        "fewer than 5 ratings": pd.Series(counts < 5, index=movies.index),
+        "no genre": movies["genres"].isin(["", "unknown"]),
+        "released before 1930": (movies["year"] < 1930).fillna(False).astype(bool),
+    }
+    for step, condition in conditions.items():
+        gone = movies.loc[condition.reindex(movies.index), "item_id"]
+        affected = ratings["item_id"].isin(gone)
+        steps.append(CleaningStep(step, len(gone), int(affected.sum())))
+        movies, ratings = movies[~movies["item_id"].isin(gone)], ratings[~affected]
+    return replace(data, ratings=ratings.reset_index(drop=True), movies=movies.reset_index(drop=True)), steps
+
+
+def encode(data: MovieLens) -> tuple[Interactions, Vocabulary]:
+    """Code a data set: rows keep their order, the catalogue holds the users and items that were rated, with their features."""
+    user_ids, users = np.unique(data.ratings["user_id"].to_numpy(), return_inverse=True)
+    item_ids, items = np.unique(data.ratings["item_id"].to_numpy(), return_inverse=True)
+    rows = Interactions(
+        users=users.astype(np.int64),
+        items=items.astype(np.int64),
+        ratings=data.ratings["rating"].to_numpy(np.float32),
+        times=data.ratings["timestamp"].to_numpy(np.int64),
+        n_users=len(user_ids),
+        n_items=len(item_ids),
+        user_features=user_features(data, user_ids),
+        item_features=item_features(data, item_ids),
+    )
+    return rows, Vocabulary(user_ids, item_ids)

@@ -1,0 +1,19 @@
+"""Losses, each a function of scores; the one that a model is trained with is named where it is trained."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mean_squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean of (predicted - target)² over (B,) values."""
+    return F.mse_loss(predicted, target)
+
+
+def binary_cross_entropy(logits: Tensor) -> Tensor:
+    """Log loss of (B, 1 + n) logits whose first column is the positive and the rest negatives (He et al. 2017, eq. 7).
+
+    On logits, -log sigmoid(x) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x): no saturated probability is formed.
+    """
+    return (F.softplus(logits).sum() - logits[:, 0].sum()) / logits.numel()

@@ -1,0 +1,264 @@
+"""The contract that every recommender keeps, from popularity to the sequential models."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from recsys_core.interactions import Features, Interactions
+from recsys_core.train import History
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a model can do; the contract suite checks what the traits promise.
+
+    `folds_in`: scores a user from a history it was not trained on. `uses_features`: answers for a user without history from their
+    attributes. `stochastic`: another seed gives another model. `sequential`: the order of the history matters.
+    """
+
+    personalised: bool = True
+    uses_ids: bool = False
+    uses_features: bool = False
+    sequential: bool = False
+    stochastic: bool = False
+    folds_in: bool = False
+    predicts_ratings: bool = False
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What one call of `fit` was given."""
+
+    train: Interactions
+    validation: Interactions | None
+    seed: int
+    validation_history: Interactions | None
+    checkpoint: Path | None
+
+
+class Recommender(ABC):
+    """A recommender: hyperparameters are the fields of its dataclass, `fit` learns, `score` ranks, `predict` gives stars.
+
+    A model implements `_fit`, `_scores` (and `_ratings` if it predicts ratings), `_state` and `_restore`; what a user may be and
+    what is answered without a history is decided here, once.
+    """
+
+    traits: ClassVar[Traits]
+    train_: Interactions
+    history_: History | None = None
+
+    def fit(
+        self,
+        train: Interactions,
+        validation: Interactions | None = None,
+        seed: int = 0,
+        validation_history: Interactions | None = None,
+        checkpoint: Path | None = None,
+    ) -> Self:
+        """Learn from training rows; `validation` rows choose the best epoch of models that iterate.
+
+        `validation_history` is what is known of validation users who are not in training. Models that iterate keep their state in
+        `checkpoint` and continue from it, and leave their training curve in `history_`. Returns itself. Raises StudyError for
+        an empty training set.
+        """
+        if not len(train):
+            raise StudyError("The training set has no rows: nothing can be learnt from it.")
+        self.train_ = train
+        self._fit(FitTask(train, validation, seed, validation_history, checkpoint))
+        return self
+
+    def score(
+        self, users: Tensor, history: Interactions | None = None, features: Features | None = None
+    ) -> Tensor:
+        """Return (B, I) scores over the whole catalogue for (B,) user codes; higher is better.
+
+        `history` holds what is known of these users (None: their training rows), `features` their attributes, one row a user. A
+        user with an empty history is answered from the features by models that use them, else with the fallback (popularity).
+        Raises StudyError for users unknown to training without a history, and for a history given to a model that cannot use it.
+        """
+        known = self._known(users, history)
+        past = self.train_ if history is None else history
+        if known.all():
+            return self._scores(users, past)
+        scores = self._cold_scores(users, features).clone()
+        if known.any():
+            scores[known] = self._scores(users[known], past).to(scores.device)
+        return scores
+
+    def predict(
+        self,
+        users: Tensor,
+        items: Tensor,
+        history: Interactions | None = None,
+        features: Features | None = None,
+    ) -> Tensor:
+        """Return (N,) ratings in stars for (N,) pairs; `history` and `features` (a row a pair) as for `score`.
+
+        The fallback is the item's mean rating. Raises StudyError for models that do not predict ratings.
+        """
+        if not self.traits.predicts_ratings:
+            raise StudyError(f"{type(self).__name__} ranks items and does not predict ratings: use score().")
+        known = self._known(users, history)
+        past = self.train_ if history is None else history
+        if known.all():
+            return self._ratings(users, items, past)
+        ratings = self._cold_ratings(users, items, features).clone()
+        if known.any():
+            ratings[known] = self._ratings(users[known], items[known], past).to(ratings.device)
+        return ratings
+
+    def fallback(
+        self, users: Tensor, history: Interactions | None = None, features: Features | None = None
+    ) -> Tensor:
+        """Mark (B,) the users whose answer is the fallback: no history, and no attributes that the model could use."""
+        answered = self.traits.uses_features and features is not None
+        return torch.zeros(len(users), dtype=torch.bool) if answered else ~self._known(users, history)
+
+    def _known(self, users: Tensor, history: Interactions | None) -> Tensor:
+        """Mark the users with a history; check that the users and the history may be asked about."""
+        codes = users.cpu().numpy()
+        past = self.train_ if history is None else history
+        outside = codes[(codes < 0) | (codes >= past.n_users)]
+        if outside.size:
+            raise StudyError(f"User code {outside[0]} is outside the catalogue: allowed are 0 to {past.n_users - 1}.")
+        if past.n_items != self.train_.n_items:
+            raise StudyError(
+                f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}: encode both with one vocabulary."
+            )
+        known = past.user_counts[codes] > 0
+        if history is None and not known.all():
+            raise StudyError(
+                f"User code {codes[~known][0]} has no training rows: pass history= (it may be empty) for a new user."
+            )
+        if history is not None and known.any() and not self.traits.folds_in:
+            raise StudyError(
+                f"{type(self).__name__} cannot use the history of a user it was not trained on: pass an empty history, "
+                "history=None for training users, or choose a model that folds in."
+            )
+        return torch.as_tensor(known, device=users.device)
+
+    @property
+    def popularity_(self) -> Tensor:
+        """Training rows per item, (I,)."""
+        return torch.as_tensor(self.train_.item_counts, dtype=torch.float32)
+
+    def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
+        """Scores of users without history: item popularity unless a model knows better."""
+        return self.popularity_.to(users.device).expand(len(users), -1)
+
+    def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
+        """Ratings for users without history: the item's training mean, the global mean for items never rated."""
+        total = np.bincount(self.train_.items, weights=self.train_.ratings, minlength=self.train_.n_items)
+        counts = self.train_.item_counts
+        means = np.where(counts > 0, total / np.maximum(counts, 1), self.train_.ratings.mean())
+        return torch.as_tensor(means, dtype=torch.float32)[items.cpu()].to(users.device)
+
+    @abstractmethod
+    def _fit(self, task: FitTask) -> None:
+        """Learn from the task's rows."""
+
+    @abstractmethod
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        """(B, I) scores of users who all have rows in `history`."""
+
+    def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
+        """(N,) ratings in stars; only for models that predict them."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _state(self) -> dict[str, Tensor]:
+        """What was learnt, by name."""
+
+    @abstractmethod
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `_state` gave, with `train_` already in place."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Learnt numbers."""
+        return sum(tensor.numel() for tensor in self._state().values())
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The fields of the model's dataclass."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    def save(self, path: Path) -> None:
+        """Write the model to `path`: safetensors with its settings as JSON in the header; never pickle."""
+        tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in self._state().items()}
+        tensors |= {f"train.{name}": array for name, array in _arrays(self.train_).items()}
+        header = {
+            "format_version": FORMAT_VERSION,
+            "model": type(self).__name__,
+            "hyperparameters": self.hyperparameters,
+            "n_users": self.train_.n_users,
+            "n_items": self.train_.n_items,
+            "columns": _columns(self.train_),
+        }
+        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        with atomic_path(path) as temporary:
+            save_file(contiguous, temporary, metadata={"settings": json.dumps(header, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a model that `save` wrote; its scores equal the saved model's bit for bit.
+
+        Raises StudyError for a missing or foreign file, another format version and another kind of model.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = json.loads(file.metadata()["settings"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise StudyError(f"{path} is not a model of this study ({error}): save one with model.save(path).") from None
+        if header["format_version"] != FORMAT_VERSION:
+            raise StudyError(
+                f"{path} has format version {header['format_version']}, this code reads {FORMAT_VERSION}: fit and save it again."
+            )
+        found = {kind.__name__: kind for kind in _subclasses(Recommender)}.get(header["model"])
+        if found is None or not issubclass(found, cls):
+            raise StudyError(f"{path} holds a {header['model']}, not a {cls.__name__}: load it with its own class.")
+        model = found(**header["hyperparameters"])
+        model.train_ = _train_rows(header, arrays)
+        state = {name[6:]: torch.from_numpy(array) for name, array in arrays.items() if name.startswith("model.")}
+        model._restore(state)
+        return model
+
+
+def _subclasses(kind: type) -> list[type]:
+    return [child for direct in kind.__subclasses__() for child in (direct, *_subclasses(direct))]
+
+
+def _train_rows(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Interactions:
+    rows = {name[6:]: array for name, array in arrays.items() if name.startswith("train.")}
+    for kind, columns in header["columns"].items():
+        rows[kind] = Features(rows[kind], tuple(columns))
+    return Interactions(**rows, n_users=header["n_users"], n_items=header["n_items"])
+
+
+def _arrays(train: Interactions) -> dict[str, np.ndarray]:
+    arrays = {name: getattr(train, name) for name in ("users", "items", "ratings", "times")}
+    for kind in ("user_features", "item_features"):
+        features = getattr(train, kind)
+        if features is not None:
+            arrays[kind] = features.values
+    return arrays
+
+
+def _columns(train: Interactions) -> dict[str, tuple[str, ...]]:
+    kinds = ("user_features", "item_features")
+    return {kind: getattr(train, kind).columns for kind in kinds if getattr(train, kind) is not None}

@@ -1,0 +1,107 @@
+"""Baselines: item popularity and user and item biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Features, Interactions
+from recsys_core.models.base import FitTask, Recommender, Traits
+
+
+@dataclass(kw_only=True)
+class Popularity(Recommender):
+    """Scores every item by its number of training rows, the same for every user.
+
+    On the NCF paper's ML-1M files it reaches HR@10 .4533 and NDCG@10 .2542 (Ferrari Dacrema et al. 2021).
+    """
+
+    traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True)
+
+    def _fit(self, task: FitTask) -> None:
+        self.counts = torch.as_tensor(task.train.item_counts, dtype=torch.float32)
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        return self.counts.expand(len(users), -1)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"counts": self.counts}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self.counts = state["counts"]
+
+
+@dataclass(kw_only=True)
+class Bias(Recommender):
+    """Rating = global mean + item bias + user bias, both shrunk towards 0 (Koren, Bell & Volinsky 2009, eq. 3; Koren 2010).
+
+        b_i = Σ_u (r_ui - μ) / (λ_item + n_i)        b_u = Σ_i (r_ui - μ - b_i) / (λ_user + n_u)
+
+    The two are computed one after the other, `n_passes` times, each time against the other's latest value. A new user's bias is
+    computed from their history in the same way; without a history it is 0. Stars are clipped to the scale of the training rows.
+    With these λ a comparable library reaches RMSE .944 on 5 random folds of ML-100K.
+    """
+
+    traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True, predicts_ratings=True)
+
+    item_regularisation: float = 10.0
+    user_regularisation: float = 15.0
+    n_passes: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("item_regularisation", "user_regularisation"):
+            if getattr(self, name) < 0:
+                raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more.")
+        if self.n_passes < 1:
+            raise StudyError(f"n_passes={self.n_passes}: at least 1 pass is needed.")
+
+    def _fit(self, task: FitTask) -> None:
+        train = task.train
+        self.mean = float(train.ratings.astype(np.float64).mean())
+        self.low, self.high = float(train.ratings.min()), float(train.ratings.max())
+        self.item_bias = np.zeros(train.n_items)
+        user_bias = np.zeros(train.n_users)
+        for _ in range(self.n_passes):
+            residual = train.ratings - self.mean - user_bias[train.users]
+            total = np.bincount(train.items, weights=residual, minlength=train.n_items)
+            self.item_bias = total / np.maximum(self.item_regularisation + train.item_counts, 1e-9)
+            user_bias = self._user_bias(train)
+
+    def _user_bias(self, history: Interactions) -> np.ndarray:
+        residual = history.ratings - self.mean - self.item_bias[history.items]
+        total = np.bincount(history.users, weights=residual, minlength=history.n_users)
+        return total / np.maximum(self.user_regularisation + history.user_counts, 1e-9)
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        user_bias = self._user_bias(history)[users.cpu().numpy()]
+        return torch.as_tensor(self.mean + user_bias[:, None] + self.item_bias, dtype=torch.float32)
+
+    def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
+        user_bias = self._user_bias(history)[users.cpu().numpy()]
+        stars = self.mean + user_bias + self.item_bias[items.cpu().numpy()]
+        return torch.as_tensor(stars.clip(self.low, self.high), dtype=torch.float32)
+
+    def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
+        return torch.as_tensor(self.mean + self.item_bias, dtype=torch.float32).expand(len(users), -1)
+
+    def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
+        stars = self.mean + self.item_bias[items.cpu().numpy()]
+        return torch.as_tensor(stars.clip(self.low, self.high), dtype=torch.float32)
+
+    def _state(self) -> dict[str, Tensor]:
+        scale = torch.tensor([self.mean, self.low, self.high], dtype=torch.float64)
+        return {"item_bias": torch.as_tensor(self.item_bias), "scale": scale}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self.item_bias = state["item_bias"].numpy()
+        self.mean, self.low, self.high = state["scale"].tolist()
+
+    @property
+    def n_parameters(self) -> int:
+        """Global mean, item biases and user biases."""
+        return 1 + self.train_.n_items + self.train_.n_users

@@ -1,0 +1,54 @@
+"""Linear item-item models in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor
+
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Interactions
+from recsys_core.models.base import FitTask, Recommender, Traits
+
+
+@dataclass(kw_only=True)
+class EASE(Recommender):
+    """Embarrassingly shallow autoencoder (Steck 2019): scores = X B with the diagonal of B held at 0.
+
+        P = (XᵀX + λI)⁻¹,   B_ij = -P_ij / P_jj,   B_ii = 0          (eqs. 7 and 8)
+
+    X is the (U, I) matrix of ones at the training pairs, ratings are not read. On the NCF paper's ML-1M files it reaches HR@10
+    .7192 and NDCG@10 .4494 (Ferrari Dacrema et al. 2021). Holds one dense I × I matrix.
+    """
+
+    traits: ClassVar[Traits] = Traits(folds_in=True)
+
+    regularisation: float = 500.0
+
+    def __post_init__(self) -> None:
+        if not self.regularisation > 0:
+            raise StudyError(f"regularisation={self.regularisation}: it must be above 0, or the inverse may not exist.")
+
+    def _fit(self, task: FitTask) -> None:
+        interactions = task.train.binary.astype(np.float64)
+        gram = (interactions.T @ interactions).toarray()
+        gram[np.diag_indices_from(gram)] += self.regularisation
+        factor, _ = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
+        upper, _ = linalg.lapack.dpotri(factor)  # the inverse's upper triangle
+        inverse = np.triu(upper) + np.triu(upper, 1).T
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        self.weights = weights.astype(np.float32)
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        return torch.from_numpy(history.binary[users.cpu().numpy()] @ self.weights)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"weights": torch.from_numpy(self.weights)}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self.weights = state["weights"].numpy()

@@ -1,0 +1,89 @@
+"""What all neural recommenders share: a module, batches, a loss, the loop, and a validation metric that picks the epoch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys_core import evaluate
+from recsys_core.interactions import Interactions
+from recsys_core.models.base import FitTask, Recommender
+from recsys_core.sampling import Batches
+from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
+
+
+@dataclass(kw_only=True)
+class NeuralRecommender(Recommender):
+    """A recommender that is trained by the loop; ranking models are validated by NDCG@10, rating models by RMSE."""
+
+    epochs: int = 20
+    batch_size: int = 2048
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    patience: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+    module_: nn.Module
+
+    @abstractmethod
+    def _build(self, train: Interactions) -> nn.Module:
+        """The untrained module for this catalogue."""
+
+    @abstractmethod
+    def _batches(self, train: Interactions, device: torch.device) -> Batches:
+        """The training batches, with their data on the device."""
+
+    @staticmethod
+    @abstractmethod
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+        """The loss of one batch, a scalar."""
+
+    def _fit(self, task: FitTask) -> None:
+        schedule = Schedule(self.epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
+        device = resolve_device(self.device)
+        with seeded(task.seed, device) as generator:
+            self.module_ = self._build(task.train).to(device)
+            self.history_ = train(
+                self.module_,
+                self._batches(task.train, device),
+                self._loss,
+                schedule,
+                generator,
+                self._validation(task),
+                task.checkpoint,
+                title=f"{type(self).__name__}, seed {task.seed}",
+            )
+
+    def _validation(self, task: FitTask) -> Validation | None:
+        rows, history = task.validation, task.validation_history
+        if rows is None:
+            return None
+        if self.traits.predicts_ratings:
+            return Validation(
+                "rmse", lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)), higher_is_better=False
+            )
+        ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
+        return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)
+
+    @property
+    def device_(self) -> torch.device:
+        """Where the module lives."""
+        return next(self.module_.parameters()).device
+
+    def _state(self) -> dict[str, Tensor]:
+        return self.module_.state_dict()
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters of the module."""
+        return sum(parameter.numel() for parameter in self.module_.parameters())
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        with seeded(0, torch.device("cpu")):
+            self.module_ = self._build(self.train_)
+        self.module_.load_state_dict(state)
+        self.module_.to(resolve_device(self.device)).eval()

@@ -1,0 +1,233 @@
+"""The training loop: one for every model and objective. It knows batches, a loss and a way to validate, and no model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from recsys_core.progress import Progress
+from recsys_core.sampling import Batches
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train; times are counted in epochs.
+
+    `patience` is the number of epochs without a better validation value after which training stops (None: never), `precision`
+    "float32", "bfloat16" or "auto" (bfloat16 on CUDA, float32 elsewhere). Raises StudyError for values that cannot train.
+    """
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    patience: int | None = None
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise StudyError(f"epochs={self.epochs}: training needs at least 1 epoch.")
+        if not self.learning_rate > 0:
+            raise StudyError(f"learning_rate={self.learning_rate}: it must be above 0.")
+        if self.weight_decay < 0:
+            raise StudyError(f"weight_decay={self.weight_decay}: it must be 0 or more.")
+        if self.patience is not None and self.patience < 1:
+            raise StudyError(f"patience={self.patience}: it must be at least 1 epoch, or None for no early stopping.")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise StudyError(f"precision={self.precision!r}: allowed are auto, float32 and bfloat16.")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is measured after each epoch: its name, how, and whether more of it is better."""
+
+    metric: str
+    measure: Callable[[], float]
+    higher_is_better: bool
+
+
+@dataclass
+class History:
+    """The training curve: one entry per epoch with `epoch`, `train_loss` and the validation metric, and the best epoch."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn "auto" into CUDA where there is one, else the CPU; refuse what torch or this machine does not have."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise StudyError(f"device={device!r} is unknown: use auto, cpu or cuda.") from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        raise StudyError(f"device={device!r}: this machine shows no CUDA device to torch; use auto or cpu.")
+    return resolved
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+    """Seed initialisation and dropout, which torch draws from its global state, and give the state back afterwards.
+
+    Yields a generator on the device for everything that takes one.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield torch.Generator(device).manual_seed(seed)
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    if precision == "float32" or (precision == "auto" and device.type != "cuda"):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def train_epoch(
+    module: nn.Module,
+    batches: Batches,
+    loss: Callable[..., Tensor],
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    precision: str,
+) -> float:
+    """Train once over the batches and return the mean loss per batch; `loss(module, *batch)` gives a scalar."""
+    module.train()
+    device = next(module.parameters()).device
+    total, n_batches = torch.zeros((), device=device), 0
+    for batch in batches.epoch(generator):
+        optimiser.zero_grad(set_to_none=True)
+        with _autocast(device, precision):
+            value = loss(module, *batch)
+        value.backward()
+        optimiser.step()
+        total += value.detach()  # stays on the device: reading it here would wait for every step
+        n_batches += 1
+    return float(total) / max(1, n_batches)
+
+
+@dataclass
+class _Run:
+    """Everything that a resumed run needs to continue as if it had not stopped."""
+
+    module: nn.Module
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    history: History
+    best: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        state = {
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_rng": torch.get_rng_state(),
+            "epochs": self.history.epochs,
+            "best_epoch": self.history.best_epoch,
+            "best": self.best,
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self, path: Path) -> None:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_rng"])
+        self.history = History(state["epochs"], state["best_epoch"])
+        self.best = state["best"]
+
+    def better(self, value: float, validation: Validation) -> bool:
+        if not self.history.best_epoch:
+            return True
+        best = self.history.epochs[self.history.best_epoch - 1][validation.metric]
+        return value > best if validation.higher_is_better else value < best
+
+
+def train(
+    module: nn.Module,
+    batches: Batches,
+    loss: Callable[..., Tensor],
+    schedule: Schedule,
+    generator: torch.Generator,
+    validation: Validation | None = None,
+    checkpoint: Path | None = None,
+    title: str = "training",
+) -> History:
+    """Train `module` in place with Adam and leave it with the weights of its best epoch (without validation: of the last).
+
+    With `checkpoint`, the state after every epoch is kept there and an existing file is continued from, to the same bits; it is
+    removed at the end. Raises StudyError when the loss is no longer a number, leaving no checkpoint behind.
+    """
+    run = _Run(
+        module,
+        torch.optim.Adam(
+            module.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+        ),
+        generator,
+        History(),
+        {},
+    )
+    if checkpoint is not None and checkpoint.exists():
+        run.resume(checkpoint)
+    with Progress(title, schedule.epochs) as progress:
+        for epoch in range(len(run.history.epochs) + 1, schedule.epochs + 1):
+            train_loss = train_epoch(module, batches, loss, run.optimiser, generator, schedule.precision)
+            _refuse_nan(train_loss, epoch, schedule, checkpoint)
+            _record(run, epoch, train_loss, validation)
+            progress.update(epoch, run.history.epochs[-1])
+            if checkpoint is not None:
+                run.save(checkpoint)
+            if schedule.patience is not None and epoch - run.history.best_epoch >= schedule.patience:
+                break
+        progress.finish(_final_line(run.history, validation))
+    if run.best:
+        module.load_state_dict(run.best)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    module.eval()
+    return run.history
+
+
+def _refuse_nan(train_loss: float, epoch: int, schedule: Schedule, checkpoint: Path | None) -> None:
+    if train_loss == train_loss and abs(train_loss) != float("inf"):
+        return
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    raise StudyError(
+        f"The training loss is {train_loss} in epoch {epoch}: training diverged at learning_rate={schedule.learning_rate}; "
+        "lower it, or look for NaN in the features."
+    )
+
+
+def _record(run: _Run, epoch: int, train_loss: float, validation: Validation | None) -> None:
+    entry: dict[str, float] = {"epoch": epoch, "train_loss": train_loss}
+    improved = True
+    if validation is not None:
+        run.module.eval()
+        entry[validation.metric] = validation.measure()
+        improved = run.better(entry[validation.metric], validation)
+    run.history.epochs.append(entry)
+    if improved:
+        run.history.best_epoch = epoch
+        if validation is not None:
+            run.best = copy.deepcopy(run.module.state_dict())
+
+
+def _final_line(history: History, validation: Validation | None) -> str:
+    if not history.epochs:
+        return "nothing trained"
+    if validation is None:
+        return f"{len(history.epochs)} epochs"
+    best = history.epochs[history.best_epoch - 1][validation.metric]
+    return f"{len(history.epochs)} epochs, best {history.best_epoch} with {validation.metric} {best:.4f}"
