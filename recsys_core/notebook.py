@@ -1,0 +1,155 @@
+"""What a notebook of the study reads and writes: its parameters, its figures, its results, and those of others."""
+
+import ast
+import os
+import sys
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import threadpoolctl
+from matplotlib.figure import Figure
+
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from recsys_core.pipeline.study import ROOT, Study, check_overrides, notebook_parameters, notebook_path
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """One run of one notebook; made by `Notebook.open`.
+
+    Attributes:
+        name: file name without suffix.
+        parameters: current values of the names assigned in the notebook's own `parameters` cell.
+        profile: the profile of study.yaml whose parameters these are ("study": all default), or None.
+        check: whether the committed results are being checked (RECSYS_CHECK=1), not made anew.
+        output: folder of `results/` and of a report; `reports/` for the default parameters.
+        figures: folder of this notebook's figures.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    profile: str | None
+    output: Path
+    figures: Path
+    check: bool = False
+    root: Path = field(default=ROOT, repr=False)
+
+    @classmethod
+    def open(cls, name: str, variables: dict[str, Any], root: Path = ROOT) -> "Notebook":
+        """Open the run of notebook `name`; `variables` is its `globals()`, right after the `parameters` cell.
+
+        Fixes the number of threads (parameter `threads`, else 1): sums in another order give other last digits.
+
+        Raises:
+            StudyError: papermill was given a parameter that the notebook does not have, or one of another type.
+        """
+        defaults = notebook_parameters(root / notebook_path(name))
+        check_overrides(name, _injected(variables.get("In", [])), defaults)
+        if missing := [key for key in defaults if key not in variables]:
+            raise StudyError(f"{name}: run the parameters cell first; '{missing[0]}' has no value yet.")
+        parameters = {key: variables[key] for key in defaults}
+        _limit_threads(parameters.get("threads", 1))
+        study = Study(root)
+        profile = study.recognise(name, parameters, defaults)
+        output, figures = study.output(profile, parameters)
+        if redirected := os.environ.get("RECSYS_OUTPUT"):
+            output, figures = Path(redirected), Path(redirected) / "figures"
+        check = os.environ.get("RECSYS_CHECK") == "1"
+        return cls(name, parameters, profile, root / output, root / figures / name, check, root)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether every parameter has its default value."""
+        return self.profile == "study"
+
+    def save_figure(self, figure: Figure, name: str) -> None:
+        """Save `figure` as `<figures>/<name>.png`, the same bytes for the same figure."""
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+        with atomic_path(self.figures / f"{name}.png") as path:
+            path.write_bytes(buffer.getvalue())
+
+    def save_results(self, frame: pd.DataFrame) -> None:
+        """Save the results table as `results/<notebook>.csv`: sorted by its key columns, floats rounded to 6 decimals.
+
+        Key columns are those that hold no floats, in their order.
+        """
+        with atomic_path(self._results(self.output)) as path:
+            _sorted(frame, decimals=6).to_csv(path, index=False, lineterminator="\n")
+
+    def save_users(self, frame: pd.DataFrame) -> None:
+        """Save per-user values as `results/users/<notebook>.parquet`: sorted, float32 rounded to 5 decimals."""
+        rounded = _sorted(frame, decimals=5)
+        floats = rounded.select_dtypes("float").columns
+        with atomic_path(self._users(self.output)) as path:
+            rounded.astype(dict.fromkeys(floats, "float32")).to_parquet(path, index=False, compression="zstd")
+
+    def read_results(self, name: str) -> pd.DataFrame:
+        """Results of notebook `name`, of the same run; as committed where results are being checked.
+
+        Raises:
+            StudyError: that notebook has not been run.
+        """
+        return pd.read_csv(self._existing(self._results(self._upstream, name)))
+
+    def read_users(self, name: str) -> pd.DataFrame:
+        """Per-user values of notebook `name`; see `read_results`."""
+        return pd.read_parquet(self._existing(self._users(self._upstream, name)))
+
+    def read_stored(self, profile: str, name: str) -> pd.DataFrame:
+        """Stored results of notebook `name` under `profile`, with a column `device_class`; empty when there are none."""
+        files = sorted((self.root / "reports/stored" / profile).glob(f"*/results/{name}.csv"))
+        frames = [pd.read_csv(file).assign(device_class=file.parts[-3]) for file in files]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def read_committed(self) -> pd.DataFrame | None:
+        """This notebook's own results as committed, which RECSYS_CHECK=1 compares with; None when there are none."""
+        path = self._results(self.root / "reports")
+        return pd.read_csv(path) if path.exists() else None
+
+    @property
+    def _upstream(self) -> Path:
+        return self.root / "reports" if self.check else self.output
+
+    def _results(self, output: Path, name: str | None = None) -> Path:
+        return output / "results" / f"{name or self.name}.csv"
+
+    def _users(self, output: Path, name: str | None = None) -> Path:
+        return output / "results" / "users" / f"{name or self.name}.parquet"
+
+    def _existing(self, path: Path) -> Path:
+        if not path.exists():
+            shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+            raise StudyError(
+                f"{self.name} reads {shown}, which is not there: run notebook {path.stem} first."
+            )
+        return path
+
+
+def _injected(executed: list[str]) -> dict[str, Any]:
+    """Assignments of the cell that papermill injects, found in IPython's list of executed cells."""
+    cells = [source for source in executed if source.startswith("# Parameters\n")]
+    statements = [s for source in cells for s in ast.parse(source).body if isinstance(s, ast.Assign)]
+    return {ast.unparse(s.targets[0]): ast.literal_eval(s.value) for s in statements}
+
+
+def _limit_threads(count: int) -> None:
+    """Bind the libraries that are loaded to `count` threads, and those that will be."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    threadpoolctl.threadpool_limits(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+def _sorted(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
+    """Rounded, without negative zeros, rows in the order of the columns that hold no floats."""
+    floats = frame.select_dtypes("float").columns
+    keys = [column for column in frame.columns if column not in floats]
+    rounded = frame.assign(**{column: frame[column].round(decimals) + 0.0 for column in floats})
+    return rounded.sort_values(keys, kind="stable", ignore_index=True) if keys else rounded

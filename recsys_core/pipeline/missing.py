@@ -1,0 +1,18 @@
+"""Print the pins of a lock file whose packages this environment lacks; runs before anything is installed."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+
+def missing(lock: Path) -> list[str]:
+    """Lines `name==version` of `lock` whose package is not installed, in whatever version."""
+    installed = {(each.metadata["Name"] or "").lower().replace("_", "-") for each in metadata.distributions()}
+    pins = lock.read_text(encoding="utf-8").split()
+    return [pin for pin in pins if pin.split("==")[0].lower().replace("_", "-") not in installed]
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):  # noqa: UP036 - this runs in an environment that somebody else made
+        sys.exit(f"error: {sys.executable} is older than Python 3.11; give another VENV.")
+    print(*missing(Path(sys.argv[1])))
