@@ -1,11 +1,10 @@
 # Decides which notebooks must run; papermill runs them. `snakemake -np --config profile=study` prints the plain lines.
 from recsys_core.pipeline.prepare import prepare
-from recsys_core.pipeline.study import Study, cuda_available
+from recsys_core.pipeline.study import Study
 
 study = Study()
 jobs = study.jobs(config.get("profile", "study"))
 prepare(study, jobs)
-use_gpu = any(job.entry.training for job in jobs) and config.get("gpu", False)
 
 
 rule all:
@@ -20,7 +19,7 @@ for job in jobs:
             f"{job.profile}_{job.name}"
         input:
             job.state("fingerprint"),
-            [(job.executed / "state" / f"{name}.done") for name in job.after],
+            [job.state("done", name) for name in job.after],
         output:
             [directory(path) if path.suffix == "" else path for path in job.files],
             touch(job.state("done")),
@@ -31,6 +30,6 @@ for job in jobs:
         params:
             command=job.command,
         resources:
-            gpu=int(use_gpu and job.entry.training),
+            gpu=int(bool(config.get("gpu") and job.entry.get("training"))),
         shell:
             "{params.command}"

@@ -1,6 +1,5 @@
-"""What a notebook of the study reads and writes: its parameters, its figures, its results, and those of others."""
+"""What a notebook of the study reads and writes: parameters, figures, results, and those of others."""
 
-import ast
 import os
 import sys
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.pipeline.study import ROOT, Study, check_overrides, notebook_parameters, notebook_path
+from recsys_core.pipeline.study import ROOT, Study, assignments, check_overrides
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -42,21 +41,21 @@ class Notebook:
 
     @classmethod
     def open(cls, name: str, variables: dict[str, Any], root: Path = ROOT) -> "Notebook":
-        """Open the run of notebook `name`; `variables` is its `globals()`, right after the `parameters` cell.
+        """Open the run of notebook `name`; `variables` is `globals()`, right after the `parameters` cell.
 
-        Fixes the number of threads (parameter `threads`, else 1): sums in another order give other last digits.
+        Fixes the number of threads (parameter `threads`, else 1): another order of sums gives other digits.
 
         Raises:
-            StudyError: papermill was given a parameter that the notebook does not have, or one of another type.
+            StudyError: papermill was given an unknown parameter, or one of another type.
         """
-        defaults = notebook_parameters(root / notebook_path(name))
+        study = Study(root)
+        defaults = study.defaults(name)
         check_overrides(name, _injected(variables.get("In", [])), defaults)
         if missing := [key for key in defaults if key not in variables]:
             raise StudyError(f"{name}: run the parameters cell first; '{missing[0]}' has no value yet.")
         parameters = {key: variables[key] for key in defaults}
         _limit_threads(parameters.get("threads", 1))
-        study = Study(root)
-        profile = study.recognise(name, parameters, defaults)
+        profile = study.recognise(name, parameters)
         output, figures = study.output(profile, parameters)
         if redirected := os.environ.get("RECSYS_OUTPUT"):
             output, figures = Path(redirected), Path(redirected) / "figures"
@@ -76,7 +75,7 @@ class Notebook:
             path.write_bytes(buffer.getvalue())
 
     def save_results(self, frame: pd.DataFrame) -> None:
-        """Save the results table as `results/<notebook>.csv`: sorted by its key columns, floats rounded to 6 decimals.
+        """Save the results table as `results/<notebook>.csv`: sorted by key columns, rounded to 6 decimals.
 
         Key columns are those that hold no floats, in their order.
         """
@@ -84,7 +83,7 @@ class Notebook:
             _sorted(frame, decimals=6).to_csv(path, index=False, lineterminator="\n")
 
     def save_users(self, frame: pd.DataFrame) -> None:
-        """Save per-user values as `results/users/<notebook>.parquet`: sorted, float32 rounded to 5 decimals."""
+        """Save per-user values as `results/users/<notebook>.parquet`: sorted, rounded to 5 decimals."""
         rounded = _sorted(frame, decimals=5)
         floats = rounded.select_dtypes("float").columns
         with atomic_path(self._users(self.output)) as path:
@@ -103,13 +102,13 @@ class Notebook:
         return pd.read_parquet(self._existing(self._users(self._upstream, name)))
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
-        """Stored results of notebook `name` under `profile`, with a column `device_class`; empty when there are none."""
+        """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
         files = sorted((self.root / "reports/stored" / profile).glob(f"*/results/{name}.csv"))
         frames = [pd.read_csv(file).assign(device_class=file.parts[-3]) for file in files]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def read_committed(self) -> pd.DataFrame | None:
-        """This notebook's own results as committed, which RECSYS_CHECK=1 compares with; None when there are none."""
+        """This notebook's own results as committed, to be compared with; None when there are none."""
         path = self._results(self.root / "reports")
         return pd.read_csv(path) if path.exists() else None
 
@@ -126,17 +125,13 @@ class Notebook:
     def _existing(self, path: Path) -> Path:
         if not path.exists():
             shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-            raise StudyError(
-                f"{self.name} reads {shown}, which is not there: run notebook {path.stem} first."
-            )
+            raise StudyError(f"{self.name} reads {shown}, which is missing: run notebook {path.stem} first.")
         return path
 
 
 def _injected(executed: list[str]) -> dict[str, Any]:
     """Assignments of the cell that papermill injects, found in IPython's list of executed cells."""
-    cells = [source for source in executed if source.startswith("# Parameters\n")]
-    statements = [s for source in cells for s in ast.parse(source).body if isinstance(s, ast.Assign)]
-    return {ast.unparse(s.targets[0]): ast.literal_eval(s.value) for s in statements}
+    return assignments("\n".join(source for source in executed if source.startswith("# Parameters\n")))
 
 
 def _limit_threads(count: int) -> None:

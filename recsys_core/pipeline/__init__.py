@@ -1,1 +1,1 @@
-"""Runs the notebooks of the study: what must run, in which order, with which parameters, and what is stored of it."""
+"""Runs the notebooks of the study: which, in what order, with which parameters, and what is stored."""

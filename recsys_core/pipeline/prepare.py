@@ -1,5 +1,6 @@
-"""What must be on disk before Snakemake decides: fingerprints, parameter files, and no stamp without its outputs."""
+"""What must be on disk before Snakemake decides: fingerprints, parameter files, only true stamps."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -8,60 +9,54 @@ from pathlib import Path
 import yaml
 
 from recsys_core.files import atomic_path
-from recsys_core.pipeline.study import Job, Study, digest, read_notebook, tree_digest
+from recsys_core.pipeline.study import Job, Study, code_cells, digest
 
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys_core.files.atomic_path
 
 
-def write_if_changed(path: Path, text: str) -> None:
-    """Write `text` unless the file holds it already, so that its age tells when the content changed."""
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+def prepare(study: Study, jobs: Iterable[Job]) -> None:
+    """Write the fingerprints and parameter files that Snakemake looks at; drop stamps that are not true."""
+    sources = [path for path in study.root.glob("recsys_core/**/*.py") if path.parent.name != "pipeline"]
+    package = tree_digest(study.root, [*sources, study.root / "requirements.lock"])
+    for job in jobs:
+        _write_if_changed(study.root / job.state("fingerprint"), fingerprint(study, job, package))
+        _write_if_changed(study.root / job.state("yaml"), yaml.safe_dump(job.overrides))
+        if not is_done(study, job):
+            (study.root / job.state("done")).unlink(missing_ok=True)
 
 
 def fingerprint(study: Study, job: Job, package: str) -> str:
-    """Hash of all that a run depends on besides its upstream notebooks; outputs and prose of a notebook are not in it."""
-    cells = read_notebook(study.root / job.notebook)
-    inputs = [study.root / place for place in job.entry.inputs]
-    inputs += sorted((study.root / "reports/stored").glob(f"*/*/results/{job.name}.csv"))
-    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    return digest(
-        [code, job.overrides, job.command, job.entry.outputs, tree_digest(study.root, inputs), package]
-    )
-
-
-def package_digest(root: Path) -> str:
-    """Hash of the sources and pinned packages that results depend on; the pipeline itself changes no number."""
-    package = root / "recsys_core"
-    sources = [path for path in package.rglob("*.py") if path.parent.name != "pipeline"]
-    return tree_digest(root, [*sources, root / "requirements.lock"])
-
-
-def prepare(study: Study, jobs: Iterable[Job]) -> None:
-    """Write the fingerprints and parameter files that Snakemake looks at, and drop stamps that are no longer true."""
-    package = package_digest(study.root)
-    for job in jobs:
-        write_if_changed(study.root / job.state("fingerprint"), fingerprint(study, job, package) + "\n")
-        write_if_changed(study.root / job.state("yaml"), yaml.safe_dump(job.overrides))
-        if not is_recorded(study, job):
-            (study.root / job.state("done")).unlink(missing_ok=True)
+    """Hash of all that a run depends on but its upstream notebooks; prose and outputs are not in it."""
+    inputs = [study.root / place for place in job.entry.get("inputs", [])]
+    inputs += (study.root / "reports/stored").glob(f"*/*/results/{job.name}.csv")
+    code = code_cells(study.root / job.notebook)
+    return digest([code, job.overrides, job.command, job.entry, tree_digest(study.root, inputs), package])
 
 
 def record(study: Study, job: Job) -> None:
     """Note the hash of what a finished job wrote."""
-    write_if_changed(study.root / job.state("outputs"), outputs_digest(study, job) + "\n")
+    _write_if_changed(study.root / job.state("outputs"), _outputs_digest(study, job))
 
 
-def is_recorded(study: Study, job: Job) -> bool:
-    """Whether all that the job wrote is still there, unchanged."""
-    note = study.root / job.state("outputs")
-    return note.exists() and note.read_text(encoding="utf-8").strip() == outputs_digest(study, job)
+def is_done(study: Study, job: Job) -> bool:
+    """Whether the job finished and all that it wrote is still there, unchanged."""
+    stamp, note = study.root / job.state("done"), study.root / job.state("outputs")
+    return stamp.exists() and note.exists() and note.read_text() == _outputs_digest(study, job)
 
 
-def outputs_digest(study: Study, job: Job) -> str:
-    """Hash of a job's outputs and executed copy."""
+def _outputs_digest(study: Study, job: Job) -> str:
     return tree_digest(study.root, [study.root / path for path in [*job.files, job.copy]])
+
+
+def tree_digest(root: Path, places: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files, also of all below folders; what is missing counts too."""
+    parts = {}
+    for place in places:
+        for file in place.rglob("*") if place.is_dir() else [place]:
+            if not file.is_dir() and file.name != ".snakemake_timestamp":
+                content = file.read_bytes() if file.exists() else b"missing"
+                parts[str(file.relative_to(root))] = hashlib.sha256(content).hexdigest()
+    return digest(parts)
 
 
 def remove_leftovers(root: Path) -> None:
@@ -73,7 +68,7 @@ def remove_leftovers(root: Path) -> None:
 
 
 def error_of(copy: Path) -> str:
-    """One line on where and why an executed copy stopped: "cell 7: ValueError: …"."""
+    """Where and why an executed copy stopped, in one line: "code cell 7: ValueError: …"."""
     cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
     codes = [cell for cell in cells if cell["cell_type"] == "code"]
     for number, cell in enumerate(codes, start=1):
@@ -81,4 +76,11 @@ def error_of(copy: Path) -> str:
             if output["output_type"] == "error":
                 return f"code cell {number}: {output['ename']}: {output['evalue']}"
     done = sum(cell["execution_count"] is not None for cell in codes)
-    return f"stopped after {done} of {len(codes)} code cells"
+    return f"no cell: it was stopped after {done} of {len(codes)} code cells"
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    """Write `text` unless the file holds it already, so that its age tells when the content changed."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Runs a profile: Snakemake under a lock, its progress in one line per notebook, and nothing left behind by a kill."""
+"""Runs a profile: Snakemake under a lock, its progress in short, and nothing left behind by a kill."""
 
 import ctypes
 import fcntl
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,75 +17,11 @@ import psutil
 
 from recsys_core.errors import StudyError
 from recsys_core.pipeline.clean import write_back
-from recsys_core.pipeline.prepare import error_of, is_recorded, prepare, record, remove_leftovers
+from recsys_core.pipeline.prepare import error_of, is_done, prepare, record, remove_leftovers
 from recsys_core.pipeline.study import Job, Study, cuda_available
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
-STARTED = re.compile(r"^(?:local)?rule (\S+):$")
-FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\S+)\)$")
-FAILED = re.compile(r"^Error in rule (\S+):$")
-
-
-def child_environment(root: Path) -> dict[str, str]:
-    """Environment of notebooks: one thread each, fixed hashing, this project's package and programs, the mark."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    own = {"PATH": search, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1"}
-    inherited = {k: v for k, v in os.environ.items() if k not in ("RECSYS_OUTPUT", "RECSYS_CHECK")}
-    return {**inherited, **threads, **own, MARK: str(root)}
-
-
-def die_with_parent(number: int) -> None:
-    """Ask Linux to send this process signal `number` when its parent dies, so that a killed make leaves nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, number)
-
-
-def end_marked(root: Path) -> None:
-    """End every process that a run of this project started."""
-    marked = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(root):
-                process.kill()
-                marked.append(process)
-        except psutil.Error:
-            continue
-    psutil.wait_procs(marked, timeout=10)
-
-
-@contextmanager
-def alone(root: Path, patience_s: float = 5.0) -> Iterator[None]:
-    """Hold the lock of this project; what an earlier, killed run left is ended first, and all is ended on leaving.
-
-    Raises:
-        StudyError: another run is alive.
-    """
-    path = root / "reports/executed/.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as lock:
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StudyError(
-                        "Another run of this project is at work here: wait for it or stop it first."
-                    ) from None
-                time.sleep(0.2)
-        end_marked(root)
-        remove_leftovers(root)
-        try:
-            yield
-        finally:
-            end_marked(root)
-
-
-def stop(*_: Any) -> None:
-    """Signal handler: unwind, so that everything started is ended."""
-    raise KeyboardInterrupt
+EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule) (\S+?)\)?:?$")
 
 
 def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
@@ -95,25 +31,23 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
         StudyError: a notebook failed (named, with its cell and error), or another run is alive.
     """
     jobs = study.jobs(profile)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    die_with_parent(signal.SIGTERM)
     with alone(study.root):
         prepare(study, jobs)
-        failed = Progress(study, jobs).follow(snakemake(study, profile, jobs_at_once))
-        if profile == "study":
-            _write_back(study, jobs)
+        failed = Progress(study, jobs).follow(start_snakemake(study, profile, jobs_at_once))
+        for job in jobs if profile == "study" else []:
+            if is_done(study, job) and not write_back(study, job):
+                print(f"{job.name}: edited while it ran, so not written back; run make study again")
     if failed:
         raise StudyError("\n".join(failed))
 
 
-def snakemake(study: Study, profile: str, jobs_at_once: int) -> "subprocess.Popen[str]":
+def start_snakemake(study: Study, profile: str, jobs_at_once: int) -> "subprocess.Popen[str]":
     """Start Snakemake; its own lock is not needed beside ours."""
-    gpu = "gpu=True" if Path("/dev/nvidiactl").exists() and cuda_available() else "gpu=False"
-    command = [sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--latency-wait", "1"]
-    command += ["--cores", str(jobs_at_once), "--resources", "gpu=1", "--config", f"profile={profile}", gpu]
+    gpu = Path("/dev/nvidiactl").exists() and cuda_available()
+    command = f"-m snakemake --nolock --rerun-incomplete --latency-wait 1 --cores {jobs_at_once} "
+    command += f"--resources gpu=1 --config profile={profile} gpu={gpu}"
     return subprocess.Popen(
-        command,
+        [sys.executable, *command.split()],
         cwd=study.root,
         env=child_environment(study.root),
         stdout=subprocess.PIPE,
@@ -130,56 +64,109 @@ class Progress:
     def __init__(self, study: Study, jobs: list[Job]):
         self.study = study
         self.jobs = {f"{job.profile}_{job.name}": job for job in jobs}
-        self.started: dict[str, float] = {}
-        self.finished: list[str] = []
+        self.started_s: dict[str, float] = {}
         self.failed: list[str] = []
-        self.log = study.root / jobs[0].executed / "snakemake.log"
+        self.finished = 0
 
     def follow(self, process: "subprocess.Popen[str]") -> list[str]:
         """Print progress until Snakemake ends; one sentence for each notebook that failed."""
+        path = Path("reports/executed/snakemake.log")
         assert process.stdout is not None
-        with open(self.log, "w") as log:
+        with open(self.study.root / path, "w", buffering=1) as log:
             for line in process.stdout:
                 log.write(line)
-                log.flush()
-                self.message(line.strip())
+                if (match := EVENT.match(line.strip())) and match[2] in self.jobs:
+                    self.event(match[1], match[2])
         if process.wait() != 0 and not self.failed:
-            shown = self.log.relative_to(self.study.root)
-            self.failed.append(f"Snakemake stopped with exit status {process.returncode}; {shown} says why.")
+            self.failed.append(f"Snakemake stopped with exit status {process.returncode}; {path} says why.")
         if not self.failed:
-            print(f"{len(self.finished)} of {len(self.jobs)} notebooks run, all are up to date", flush=True)
+            print(f"{self.finished} of {len(self.jobs)} notebooks run, all are up to date", flush=True)
         return self.failed
 
-    def message(self, line: str) -> None:
-        """Act on one line of Snakemake's output."""
-        if (match := STARTED.match(line)) and match[1] in self.jobs:
-            self.started[match[1]] = time.monotonic()
-            print(f"{self.jobs[match[1]].name}: started", flush=True)
-        elif (match := FINISHED.match(line)) and match[1] in self.jobs:
-            self.finished.append(match[1])
-            record(self.study, self.jobs[match[1]])
-            print(f"{self.jobs[match[1]].name}: finished, {self._seconds(match[1])}", flush=True)
-        elif (match := FAILED.match(line)) and match[1] in self.jobs:
-            job = self.jobs[match[1]]
+    def event(self, kind: str, rule: str) -> None:
+        """Act on what happened to one job."""
+        job = self.jobs[rule]
+        if kind == "localrule":
+            self.started_s[rule] = time.monotonic()
+            return print(f"{job.name}: started", flush=True)
+        finished = kind.startswith("Finished")
+        if finished:
+            self.finished += 1
+            record(self.study, job)
+        else:
             error = error_of(self.study.root / job.copy)
-            sentence = f"{job.name} failed in {error}; the executed copy with the traceback is {job.copy}."
-            self.failed.append(sentence)
-            print(f"{job.name}: failed, {self._seconds(match[1])}", flush=True)
-
-    def _seconds(self, rule: str) -> str:
-        """Seconds since the start, and how far the run is."""
-        done = f"{len(self.finished)} of {len(self.jobs)}"
-        return f"{time.monotonic() - self.started[rule]:.0f} s ({done})"
-
-
-def _write_back(study: Study, jobs: list[Job]) -> None:
-    """Write the outputs of every finished notebook back; name those that were edited meanwhile."""
-    for job in jobs:
-        if (
-            (study.root / job.state("done")).exists()
-            and is_recorded(study, job)
-            and not write_back(study, job)
-        ):
-            print(
-                f"{job.name}: edited while it ran, its stored outputs stay; run make study again", flush=True
+            self.failed.append(
+                f"{job.name} failed in {error}; the executed copy with the traceback is {job.copy}."
             )
+        seconds = time.monotonic() - self.started_s[rule]
+        progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
+        print(f"{job.name}: {'finished' if finished else 'failed'}, {progress}", flush=True)
+
+
+def child_environment(root: Path) -> dict[str, str]:
+    """Environment of notebooks: one thread each, fixed hashing, this package and its programs, the mark."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    own = {"PATH": search, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1"}
+    inherited = {k: v for k, v in os.environ.items() if k not in ("RECSYS_OUTPUT", "RECSYS_CHECK")}
+    return inherited | threads | own | {MARK: str(root)}
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Hold the lock of this project; ends what a killed run left on entering, what this one left on leaving.
+
+    Raises:
+        StudyError: another run is alive.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    die_with_parent(signal.SIGTERM)
+    path = root / "reports/executed/.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        _take(lock.fileno(), patience_s=5.0)
+        end_marked(root)
+        remove_leftovers(root)
+        try:
+            yield
+        finally:
+            end_marked(root)
+
+
+def _take(lock: int, patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StudyError(
+                    "Another run is at work in this folder: wait for it or stop it first."
+                ) from None
+            time.sleep(0.2)
+
+
+def end_marked(root: Path) -> None:
+    """End every process that a run of this project started."""
+    while marked := [process for process in psutil.process_iter() if _is_marked(process, root)]:
+        for process in marked:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(marked, timeout=10)
+
+
+def _is_marked(process: psutil.Process, root: Path) -> bool:
+    with suppress(psutil.Error):
+        return process.pid != os.getpid() and process.environ().get(MARK) == str(root)
+    return False
+
+
+def die_with_parent(number: int) -> None:
+    """Ask Linux for signal `number` when the parent dies, so that a killed make leaves nothing running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
