@@ -42,7 +42,7 @@ class Ranking:
         table = pd.DataFrame(
             {"value": values.mean(), "n_users": values.notna().sum(), "n_missing": values.isna().sum()}
         )
-        for cutoff in sorted({int(column.split("@")[1]) for column in values}):
+        for cutoff in sorted({int(column.split("@")[1]) for column in values.columns.astype(str)}):
             table.loc[f"coverage@{cutoff}"] = [
                 metrics.coverage(self.lists[:, :cutoff], self.n_items),
                 len(self.lists),
@@ -105,7 +105,11 @@ def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int) -
     position = np.arange(len(row_))
     new_run = np.r_[True, (row_[1:] != row_[:-1]) | (value_[1:] != value_[:-1])]
     run = np.cumsum(new_run) - 1
-    user_start, run_start, run_length = np.searchsorted(row_, row_), position[new_run][run], np.bincount(run)[run]
+    user_start, run_start, run_length = (
+        np.searchsorted(row_, row_),
+        position[new_run][run],
+        np.bincount(run)[run],
+    )
     irrelevant_above, irrelevant_tied = above - (run_start - user_start), tied - run_length
     return Hits(row_, 1 + position - user_start + irrelevant_above + irrelevant_tied / 2, n_relevant)
 
@@ -139,7 +143,7 @@ class RankingTask:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", self.train if self.history is None else self.history)
         largest = max(self.cutoffs)
-        if not 1 <= min(self.cutoffs) or largest > self.train.n_items:
+        if min(self.cutoffs) < 1 or largest > self.train.n_items:
             raise StudyError(
                 f"cutoffs={self.cutoffs}: each must lie between 1 and the {self.train.n_items} items of the catalogue."
             )

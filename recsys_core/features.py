@@ -52,7 +52,9 @@ def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
     users = data.users.set_index("user_id").reindex(user_ids)
     if users["age"].isna().any():
         missing = users.index[users["age"].isna()][0]
-        raise StudyError(f"User {missing!r} has ratings but no row in the user table: add one with age, gender and occupation.")
+        raise StudyError(
+            f"User {missing!r} has ratings but no row in the user table: add one with age, gender and occupation."
+        )
     table = pd.DataFrame({"age": users["age"].astype("float64"), "gender": (users["gender"] == "M").astype(float)})
     return _as_features(table.join(_flags(users["occupation"], "occupation_")))
 

@@ -233,7 +233,9 @@ def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0
     `fold_in=0` is the protocol of the first seed report (nothing but the attributes is known); `fold_in=0.8` its fair variant.
     """
     if not 0 <= fold_in < 1:
-        raise StudyError(f"fold_in={fold_in}: the known share of a held-out user's rows must be at least 0 and below 1.")
+        raise StudyError(
+            f"fold_in={fold_in}: the known share of a held-out user's rows must be at least 0 and below 1."
+        )
     n_users = interactions.n_users
     groups = _held_out_users(np.arange(n_users), n_users // 5, n_users // 10, np.random.default_rng(seed))
     position, count = _by_time(interactions)
@@ -283,9 +285,7 @@ def _as_s0(interactions: Interactions, seed: int) -> Split:
     """A fifth of the users, with all their rows, is both what selects the epoch and what is reported."""
     n_users = interactions.n_users
     users, _ = _held_out_users(np.arange(n_users), n_users // 5, 0, np.random.default_rng(seed))
-    roles = _roles(
-        len(interactions), Role.TRAIN, (Role.VALIDATION | Role.TEST, np.isin(interactions.users, users))
-    )
+    roles = _roles(len(interactions), Role.TRAIN, (Role.VALIDATION | Role.TEST, np.isin(interactions.users, users)))
     return Split(interactions, roles, "as-reported", "S0", held_out=True)
 
 
@@ -298,9 +298,7 @@ def _as_s2(interactions: Interactions, seed: int) -> Split:
     """Rows at random 80/10/10, users mixed (the report names no shares); expects the rows that its cleaning leaves."""
     order = np.random.default_rng(seed).permutation(len(interactions))
     tenth = len(order) // 10
-    roles = _roles(
-        len(order), Role.TRAIN, (Role.TEST, order[:tenth]), (Role.VALIDATION, order[tenth : 2 * tenth])
-    )
+    roles = _roles(len(order), Role.TRAIN, (Role.TEST, order[:tenth]), (Role.VALIDATION, order[tenth : 2 * tenth]))
     return Split(interactions, roles, "as-reported", "S2")
 
 
@@ -308,7 +306,11 @@ def _as_s4(interactions: Interactions, seed: int) -> Split:
     """Leave-one-out without validation rows, ranked against 99 negatives."""
     negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
     return Split(
-        interactions, _leave_one_out(interactions, None, validate=False), "as-reported", "S4", negatives=negatives
+        interactions,
+        _leave_one_out(interactions, None, validate=False),
+        "as-reported",
+        "S4",
+        negatives=negatives,
     )
 
 

@@ -15,7 +15,9 @@ def bootstrap_means(values: np.ndarray, seed: int = 0, n_resamples: int = N_RESA
     values = values[~np.isnan(values)]
     if not values.size:
         return np.full(n_resamples, np.nan)
-    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=n_resamples)
+    counts = np.random.default_rng(seed).multinomial(
+        len(values), np.full(len(values), 1 / len(values)), size=n_resamples
+    )
     return counts @ values / len(values)
 
 

@@ -171,9 +171,7 @@ def train(
     """
     run = _Run(
         module,
-        torch.optim.Adam(
-            module.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
-        ),
+        torch.optim.Adam(module.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True),
         generator,
         History(),
         {},

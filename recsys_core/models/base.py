@@ -81,9 +81,7 @@ class Recommender(ABC):
         self._fit(FitTask(train, validation, seed, validation_history, checkpoint))
         return self
 
-    def score(
-        self, users: Tensor, history: Interactions | None = None, features: Features | None = None
-    ) -> Tensor:
+    def score(self, users: Tensor, history: Interactions | None = None, features: Features | None = None) -> Tensor:
         """Return (B, I) scores over the whole catalogue for (B,) user codes; higher is better.
 
         `history` holds what is known of these users (None: their training rows), `features` their attributes, one row a user. A
@@ -121,9 +119,7 @@ class Recommender(ABC):
             ratings[known] = self._ratings(users[known], items[known], past).to(ratings.device)
         return ratings
 
-    def fallback(
-        self, users: Tensor, history: Interactions | None = None, features: Features | None = None
-    ) -> Tensor:
+    def fallback(self, users: Tensor, history: Interactions | None = None, features: Features | None = None) -> Tensor:
         """Mark (B,) the users whose answer is the fallback: no history, and no attributes that the model could use."""
         answered = self.traits.uses_features and features is not None
         return torch.zeros(len(users), dtype=torch.bool) if answered else ~self._known(users, history)
@@ -137,7 +133,8 @@ class Recommender(ABC):
             raise StudyError(f"User code {outside[0]} is outside the catalogue: allowed are 0 to {past.n_users - 1}.")
         if past.n_items != self.train_.n_items:
             raise StudyError(
-                f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}: encode both with one vocabulary."
+                f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}: "
+                "encode both with one vocabulary."
             )
         known = past.user_counts[codes] > 0
         if history is None and not known.all():
@@ -224,7 +221,9 @@ class Recommender(ABC):
                 header = json.loads(file.metadata()["settings"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise StudyError(f"{path} is not a model of this study ({error}): save one with model.save(path).") from None
+            raise StudyError(
+                f"{path} is not a model of this study ({error}): save one with model.save(path)."
+            ) from None
         if header["format_version"] != FORMAT_VERSION:
             raise StudyError(
                 f"{path} has format version {header['format_version']}, this code reads {FORMAT_VERSION}: fit and save it again."
@@ -240,11 +239,12 @@ class Recommender(ABC):
 
 
 def _subclasses(kind: type) -> list[type]:
-    return [child for direct in kind.__subclasses__() for child in (direct, *_subclasses(direct))]
+    direct: list[type] = kind.__subclasses__()
+    return direct + [child for parent in direct for child in _subclasses(parent)]
 
 
 def _train_rows(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Interactions:
-    rows = {name[6:]: array for name, array in arrays.items() if name.startswith("train.")}
+    rows: dict[str, Any] = {name[6:]: array for name, array in arrays.items() if name.startswith("train.")}
     for kind, columns in header["columns"].items():
         rows[kind] = Features(rows[kind], tuple(columns))
     return Interactions(**rows, n_users=header["n_users"], n_items=header["n_items"])

@@ -2,9 +2,9 @@
 
     rating / 5 = w · ReLU(BatchNorm(W [p_u ; q_i ; x_u ; y_i] + b)) + c
 
-trained by mean squared error with Adam. The report states the layers, 7 epochs, F = 0 and M = 1, year and month of release; it leaves
+trained by mean squared error with Adam. The report states the layers, 7 epochs, F = 0 and M = 1, year and month of release. It leaves
 open the sizes, batch and learning rate (chosen here as common tutorial values) and the scale of its losses: ratings divided by 5 is
-the reading under which its test loss of .0414 is a possible error (RMSE 1.02 stars; on [0, 1] from 1 to 5 stars it would be .81).
+the reading under which its test loss of .0414 is a possible error (RMSE 1.02 stars; with 1 to 5 stars mapped to [0, 1] it would be .81).
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ def standardised(features: Features | None, counts: np.ndarray) -> tuple[np.ndar
 
 
 class EmbeddingNet(nn.Module):
-    """(B,) users and (B, M) items, or user vectors in place of users, give (B, M) scaled ratings."""
+    """(B,) users, or their vectors, and (B,) items give (B,) scaled ratings."""
 
     user_input: Tensor
     item_input: Tensor
+    user_mean: Tensor
+    user_deviation: Tensor
 
     def __init__(self, train: Interactions, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -61,12 +63,15 @@ class EmbeddingNet(nn.Module):
         self.output = nn.Linear(hidden_dim, 1)
 
     def user_vectors(self, users: Tensor) -> Tensor:
+        """Return (B, D + F) embeddings joined with attributes."""
         return torch.cat([self.user_embedding(users), self.user_input[users]], dim=-1)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return (B,) scaled ratings of (B,) pairs."""
         return self.join(self.user_vectors(users), items)
 
     def join(self, user_vectors: Tensor, items: Tensor) -> Tensor:
+        """Return (B,) scaled ratings of (B, D + F) user vectors for (B,) items."""
         item_vectors = torch.cat([self.item_embedding(items), self.item_input[items]], dim=-1)
         hidden = self.hidden(torch.cat([user_vectors, item_vectors], dim=-1))  # (B, H)
         return self.output(torch.relu(self.norm(hidden))).squeeze(-1)  # (B,)
@@ -76,9 +81,7 @@ class EmbeddingNet(nn.Module):
 class EmbeddingRecommender(NeuralRecommender):
     """S2's recommender. A user without history is scored by the mean user embedding and their attributes, if these are given."""
 
-    traits: ClassVar[Traits] = Traits(
-        uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
-    )
+    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True)
 
     epochs: int = 7
     batch_size: int = 256

@@ -10,6 +10,7 @@ The paper's tower of 3 layers and 8 factors reaches HR@10 .671 and NDCG@10 .399 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -37,17 +38,29 @@ HIDDEN_CELLS = 8_000_000  # hidden units held at once while scoring everything: 
 class Tower(nn.Module):
     """Embeddings and perceptron; (B,) users and (B, M) items give (B, M) logits."""
 
-    def __init__(self, n_users: int, n_items: int, embedding_dim: int, layers: tuple[int, ...], activation: str) -> None:
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        embedding_dim: int,
+        layers: tuple[int, ...],
+        activation: str,
+        embedding_std: float,
+    ) -> None:
         super().__init__()
         self.user_embedding = nn.Embedding(n_users, embedding_dim)
         self.item_embedding = nn.Embedding(n_items, embedding_dim)
         self.first = nn.Linear(2 * embedding_dim, layers[0])
         steps: list[nn.Module] = [ACTIVATIONS[activation]()]
-        for n_in, n_out in zip(layers, layers[1:]):
+        for n_in, n_out in pairwise(layers):
             steps += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
         self.rest = nn.Sequential(*steps, nn.Linear(layers[-1], 1))
-        for embedding in (self.user_embedding, self.item_embedding):
-            nn.init.normal_(embedding.weight, std=0.01)  # as the authors' code does
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=embedding_std)
+            elif isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
 
     def halves(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """The first layer is linear in [p_u ; q_i]: return its user half (with bias) and its item half, (…, H) each."""
@@ -56,6 +69,7 @@ class Tower(nn.Module):
         return user_half, nn.functional.linear(self.item_embedding(items), item_weight)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return the (B, M) logits of M items for each of B users."""
         user_half, item_half = self.halves(users, items)  # (B, H), (B, M, H)
         return self.rest(user_half[:, None, :] + item_half).squeeze(-1)  # (B, M)
 
@@ -81,6 +95,7 @@ class NCF(NeuralRecommender):
     layers: tuple[int, ...] = (32, 16, 8)
     activation: str = "relu"
     n_negatives: int = 4
+    embedding_std: float = 0.01
 
     def __post_init__(self) -> None:
         self.layers = tuple(self.layers)
@@ -88,7 +103,7 @@ class NCF(NeuralRecommender):
             raise StudyError(f"activation={self.activation!r}: allowed are {', '.join(ACTIVATIONS)}.")
 
     def _build(self, train: Interactions) -> nn.Module:
-        return Tower(train.n_users, train.n_items, self.embedding_dim, self.layers, self.activation)
+        return Tower(train.n_users, train.n_items, self.embedding_dim, self.layers, self.activation, self.embedding_std)
 
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
         return PositivesAndNegatives(train, self.batch_size, self.n_negatives, device)

@@ -27,8 +27,6 @@ class NeuralRecommender(Recommender):
     device: str = "auto"
     precision: str = "auto"
 
-    module_: nn.Module
-
     @abstractmethod
     def _build(self, train: Interactions) -> nn.Module:
         """The untrained module for this catalogue."""
@@ -46,7 +44,7 @@ class NeuralRecommender(Recommender):
         schedule = Schedule(self.epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
         device = resolve_device(self.device)
         with seeded(task.seed, device) as generator:
-            self.module_ = self._build(task.train).to(device)
+            self.module_: nn.Module = self._build(task.train).to(device)
             self.history_ = train(
                 self.module_,
                 self._batches(task.train, device),
@@ -64,7 +62,9 @@ class NeuralRecommender(Recommender):
             return None
         if self.traits.predicts_ratings:
             return Validation(
-                "rmse", lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)), higher_is_better=False
+                "rmse",
+                lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)),
+                higher_is_better=False,
             )
         ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
         return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)

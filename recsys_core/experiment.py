@@ -1,0 +1,211 @@
+"""Runs models under protocols by the study's rules and collects the rows of one notebook.
+
+The rules: the epoch is chosen on validation with the first seed, then every seed is refitted on training + validation rows for that
+many epochs, and test is read once.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys_core import evaluate
+from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
+from recsys_core.models.base import Recommender
+from recsys_core.models.neural import NeuralRecommender
+from recsys_core.notebook import Notebook
+from recsys_core.results import CELL, check_against, fingerprint, leaderboard, public_versions
+from recsys_core.splits import Split
+
+RANKING = ("hit_ratio", "ndcg", "mrr", "map", "recall", "recall_capped", "precision")
+BEYOND_ACCURACY = ("diversity", "coverage", "novelty", "popularity_bias")
+
+
+def _at(names: tuple[str, ...], *cutoffs: int) -> tuple[str, ...]:
+    return tuple(f"{name}@{cutoff}" for cutoff in cutoffs for name in names)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a protocol measures: ranking metrics, rating metrics, which one is checked, and what counts as relevant.
+
+    `relevance` maps a suffix of the variant to the least number of stars of a relevant row.
+    """
+
+    ranking: tuple[str, ...] = ()
+    rating: bool = False
+    main: str = "ndcg@10"
+    relevance: tuple[tuple[str, float], ...] = (("", 0.0),)
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """Cut-offs of the ranking metrics, ascending."""
+        return tuple(sorted({int(name.split("@")[1]) for name in self.ranking}))
+
+
+_NEXT_ITEM = _at(("hit_ratio", "ndcg", "mrr", *BEYOND_ACCURACY), 10, 25)
+MEASUREMENTS = {
+    "rating-5fold": Measurement(rating=True, main="rmse"),
+    "loo-full": Measurement(_NEXT_ITEM),
+    "loo-sampled": Measurement(_at(("hit_ratio", "ndcg"), 10)),
+    "user-holdout": Measurement(
+        _at(("map", "recall", "precision"), 25),
+        True,
+        "recall@25",
+        (("relevant: rated 4+", 4.0), ("relevant: rated", 0.0)),
+    ),
+    "random-80-10-10": Measurement(_at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
+    "strong-generalization": Measurement(("recall_capped@20", "recall_capped@50", "ndcg@100"), main="ndcg@100"),
+    "temporal": Measurement(_NEXT_ITEM),
+    "as-reported": Measurement(_at(("hit_ratio", "ndcg"), 10), rating=True, main="hit_ratio@10"),
+}
+
+
+def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure a fitted model on the split's test rows: tidy summary rows and per-user values.
+
+    `train` names the rows it was fitted on, "refit" or "train". The summary has columns variant, metric, value, n_users,
+    n_missing; the per-user frame user, variant and a column per metric (empty where only ratings are measured).
+    """
+    plan, known = MEASUREMENTS[split.protocol], getattr(split, train)
+    overlap = split.protocol == "as-reported"
+    summaries, users = [], []
+    if plan.rating and model.traits.predicts_ratings:
+        rated = evaluate.rate(model, known, split.test, split.test_history, overlap)
+        summaries.append(_rating_summary(rated).assign(variant=split.variant))
+    if plan.ranking and (split.negatives is not None or split.protocol != "as-reported"):
+        for suffix, stars in plan.relevance:
+            test = split.test if not stars else split.test.take(split.test.ratings >= stars)
+            task = evaluate.RankingTask(known, test, split.test_history, split.negatives, plan.cutoffs, overlap)
+            for group, ranking in _groups(evaluate.rank(model, task), split.protocol):
+                variant = ", ".join(part for part in (split.variant, suffix, group) if part)
+                summary = ranking.summary()
+                summaries.append(summary[summary["metric"].isin(plan.ranking)].assign(variant=variant))
+                columns = [name for name in plan.ranking if name in ranking.users]
+                users.append(ranking.users[["user", *columns]].assign(variant=variant))
+    return pd.concat(summaries, ignore_index=True), pd.concat(users, ignore_index=True) if users else pd.DataFrame()
+
+
+def _groups(ranking: evaluate.Ranking, protocol: str) -> list[tuple[str, evaluate.Ranking]]:
+    """Under `temporal`, known and cold users are told apart; elsewhere all users are one group."""
+    if protocol != "temporal":
+        return [("", ranking)]
+    known = ranking.users["known"].to_numpy()
+    parts = {"all users": known | True, "known users": known, "cold users": ~known}
+    return [
+        (
+            name,
+            evaluate.Ranking(ranking.users[mask].reset_index(drop=True), ranking.lists[mask], ranking.n_items),
+        )
+        for name, mask in parts.items()
+        if mask.any()
+    ]
+
+
+def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
+    mse = rated["squared_error"].mean()
+    right = (rated["predicted"] >= 3.5) == (rated["actual"] >= 4)  # a prediction that rounds to 4 or more says "liked"
+    values = {
+        "mse": mse,
+        "rmse": np.sqrt(mse),
+        "mae": rated["absolute_error"].mean(),
+        "accuracy_liked": right.mean(),
+    }
+    return pd.DataFrame({"metric": list(values), "value": list(values.values())}).assign(
+        n_users=rated["user"].nunique(), n_missing=int(rated["fallback"].sum())
+    )
+
+
+def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recommender]:
+    """Fit on the training rows with seed 0, validated; return that model and a copy that trains for its best epoch."""
+    if not isinstance(model, NeuralRecommender):
+        return model, model
+    selected = copy(model).fit(split.train, split.validation, 0, split.validation_history)
+    assert selected.history_ is not None
+    return selected, replace(model, epochs=selected.history_.best_epoch, patience=None)
+
+
+class Experiments:
+    """Runs models for one notebook and keeps their rows.
+
+    While results are being checked (`notebook.check`) only the first seed is trained: its main metric must equal the committed one,
+    and the other seeds' rows are read as committed.
+    """
+
+    def __init__(self, notebook: Notebook, data: MovieLens) -> None:
+        self.notebook = notebook
+        self.data = data
+        self.committed = notebook.read_committed() if notebook.check else None
+        self.results = pd.DataFrame()
+        self.users = pd.DataFrame()
+        self.histories: dict[tuple[str, str], pd.DataFrame] = {}
+
+    def run(
+        self, name: str, model: Recommender, split: Split, seeds: list[int], settings: str = "stated"
+    ) -> Recommender:
+        """Select, refit and measure under the split's protocol with every seed; return the model of the first seed.
+
+        Models that draw nothing at random are fitted once, whatever the seeds.
+        """
+        if not seeds:
+            raise StudyError("seeds=[]: give at least one seed.")
+        selected, final = select_epochs(model, split)
+        if selected.history_ is not None:
+            self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
+        wanted = seeds if model.traits.stochastic else seeds[:1]
+        summaries, users, first = [], [], None
+        for seed in wanted[:1] if self.committed is not None else wanted:
+            fitted = copy(final).fit(split.refit, None, seed)
+            summary, values = measure(fitted, split)
+            summaries.append(summary.assign(seed=seed))
+            users.append(values)
+            first = fitted if first is None else first
+        assert first is not None
+        labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
+        rows = pd.concat(summaries, ignore_index=True).assign(**labels, **self._provenance(first, split))
+        self._collect(rows, users, labels, model.traits.stochastic)
+        return first
+
+    def _provenance(self, model: Recommender, split: Split) -> dict[str, Any]:
+        device = getattr(model, "device_", None)
+        return {
+            "epochs": getattr(model, "epochs", 0),
+            "parameters": model.n_parameters,
+            "data_sha256": self.data.sha256[:12],
+            "split_sha256": split.sha256[:12],
+            "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
+            "versions": public_versions(),
+            "device": device.type if device is not None else "cpu",
+        }
+
+    def _collect(self, rows: pd.DataFrame, users: list[pd.DataFrame], labels: dict[str, str], stochastic: bool) -> None:
+        if self.committed is not None:
+            for _, part in rows.groupby("variant", dropna=False):
+                metrics = part["metric"].tolist()
+                main = MEASUREMENTS[labels["protocol"]].main
+                check_against(self.committed, part, main if main in metrics else "rmse", stochastic)
+            mine = (self.committed[list(labels)] == pd.Series(labels)).all(axis=1)
+            rows = pd.concat([rows, self.committed[mine & ~self.committed["seed"].isin(rows["seed"])]])
+        self.results = pd.concat([self.results, rows], ignore_index=True)
+        if len(users[0]):
+            mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index()
+            self.users = pd.concat([self.users, mean.assign(**labels)], ignore_index=True)
+
+    def board(self, protocol: str, *metrics: str) -> pd.DataFrame:
+        """The leaderboard of what was run under `protocol`, see `results.leaderboard`."""
+        rows = self.results[self.results["protocol"] == protocol]
+        users = self.users[self.users["protocol"] == protocol] if len(self.users) else None
+        return leaderboard(rows, users, metrics)
+
+    def save(self) -> None:
+        """Write the notebook's results and per-user values."""
+        first = [*CELL, "seed", "metric", "value", "n_users", "n_missing"]
+        self.notebook.save_results(self.results[[*first, *(c for c in self.results if c not in first)]])
+        if len(self.users):
+            first = [*CELL, "user"]
+            self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])

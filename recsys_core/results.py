@@ -1,0 +1,82 @@
+"""The results table: tidy rows with their provenance, and the leaderboards made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recsys_core.errors import StudyError
+from recsys_core.statistics import bootstrap_interval
+
+CELL = ["protocol", "variant", "dataset", "model", "settings"]  # what one leaderboard line stands for
+LIBRARIES = ("numpy", "scipy", "torch")
+DETERMINISTIC_TOLERANCE = 1e-6
+LARGEST_RELATIVE_TOLERANCE = 0.03
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """SHA-256 of JSON-friendly settings, independent of the order of the keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def public_versions() -> str:
+    """Versions of the libraries that compute, without local suffixes such as `+cpu`."""
+    return " ".join(f"{name}={version(name).split('+')[0]}" for name in LIBRARIES)
+
+
+def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iterable[str]) -> pd.DataFrame:
+    """One line per model and, for each metric, mean over seeds, spread over seeds and an interval over users.
+
+    `results` are tidy rows of one protocol; `users` per-user values averaged over seeds (or None). Columns: the cell, `seeds`,
+    `parameters`, then `<metric>`, `<metric> sd` (NaN for a single seed) and `<metric> low`, `<metric> high` (95 % bootstrap).
+    Raises StudyError for rows of more than one protocol.
+    """
+    if len(results["protocol"].unique()) > 1:
+        raise StudyError(f"A leaderboard holds one protocol, not {', '.join(sorted(results['protocol'].unique()))}.")
+    lines = []
+    for cell, rows in results.groupby(CELL, dropna=False, sort=False):
+        line = dict(zip(CELL, cell)) | {
+            "seeds": rows["seed"].nunique(),
+            "parameters": rows["parameters"].iloc[0],
+        }
+        mine = (
+            None if users is None else users[(users[CELL].fillna("") == pd.Series(line)[CELL].fillna("")).all(axis=1)]
+        )
+        for metric in metrics:
+            values = rows.loc[rows["metric"] == metric, "value"]
+            line |= {metric: values.mean(), f"{metric} sd": values.std() if len(values) > 1 else np.nan}
+            if mine is not None and len(mine) and metric in mine:
+                line[f"{metric} low"], line[f"{metric} high"] = bootstrap_interval(mine[metric].to_numpy(np.float64))
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def check_against(committed: pd.DataFrame, fresh: pd.DataFrame, metric: str, stochastic: bool) -> float:
+    """Assert that a fresh value of `metric` equals the committed one; return the tolerance that was used.
+
+    Deterministic models must agree to 1e-6; others within the smaller of the spread over the committed seeds and 3 %. `fresh`
+    holds the rows of one model, protocol and seed. Raises StudyError with both values where they differ, or where the
+    committed table has no such row.
+    """
+    row = fresh.loc[fresh["metric"] == metric].iloc[0]
+    same = committed[(committed[[*CELL, "metric"]].fillna("") == row[[*CELL, "metric"]].fillna("")).all(axis=1)]
+    stored = same.loc[same["seed"] == row["seed"], "value"]
+    name = f"{row['model']}, {row['protocol']} {row['variant']}, seed {row['seed']}, {metric}"
+    if stored.empty:
+        raise StudyError(f"No committed result for {name}: run `make study` and commit what it writes.")
+    tolerance = DETERMINISTIC_TOLERANCE
+    if stochastic:
+        spread = same["value"].std() if len(same) > 1 else np.inf
+        tolerance = min(spread, LARGEST_RELATIVE_TOLERANCE * abs(stored.iloc[0]))
+    if not abs(row["value"] - stored.iloc[0]) <= tolerance:
+        raise StudyError(
+            f"{name}: {row['value']:.6f} now, {stored.iloc[0]:.6f} committed, more than {tolerance:.6f} apart: "
+            "the stored result is stale (run `make study`), or the code has changed what it computes."
+        )
+    return tolerance
