@@ -16,11 +16,12 @@ import pandas as pd
 from recsys_core import evaluate
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
+from recsys_core.features import encode
 from recsys_core.models.base import Recommender
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.notebook import Notebook
 from recsys_core.results import CELL, check_against, fingerprint, leaderboard, public_versions
-from recsys_core.splits import Split
+from recsys_core.splits import Split, make_split
 
 RANKING = ("hit_ratio", "ndcg", "mrr", "map", "recall", "recall_capped", "precision")
 BEYOND_ACCURACY = ("diversity", "coverage", "novelty", "popularity_bias")
@@ -63,6 +64,10 @@ MEASUREMENTS = {
     "strong-generalization": Measurement(("recall_capped@20", "recall_capped@50", "ndcg@100"), main="ndcg@100"),
     "temporal": Measurement(_NEXT_ITEM),
     "as-reported": Measurement(_at(("hit_ratio", "ndcg"), 10), rating=True, main="hit_ratio@10"),
+}
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "rating-5fold": [{"fold": fold} for fold in range(1, 6)],
+    "user-holdout": [{"fold_in": 0.0}, {"fold_in": 0.8}],
 }
 
 
@@ -140,36 +145,58 @@ class Experiments:
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
         self.notebook = notebook
         self.data = data
+        self.rows, self.vocabulary = encode(data)
         self.committed = notebook.read_committed() if notebook.check else None
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.histories: dict[tuple[str, str], pd.DataFrame] = {}
 
-    def run(
-        self, name: str, model: Recommender, split: Split, seeds: list[int], settings: str = "stated"
-    ) -> Recommender:
-        """Select, refit and measure under the split's protocol with every seed; return the model of the first seed.
+    def splits(self, protocol: str) -> list[Split]:
+        """All splits of a protocol: five folds, two variants of user-holdout, else one; published rows where the data has them."""
+        options: dict[str, Any] = {}
+        if protocol.startswith("loo") and self.data.benchmark is not None:
+            options = {"benchmark": self.data.benchmark}
+            if protocol == "loo-sampled":
+                options["item_ids"] = self.vocabulary.item_ids
+        return [make_split(protocol, self.rows, **options, **variant) for variant in VARIANTS.get(protocol, [{}])]
 
-        Models that draw nothing at random are fitted once, whatever the seeds.
+    def run(
+        self, name: str, model: Recommender, protocols: list[str], seeds: list[int], settings: str = "stated"
+    ) -> Recommender:
+        """Run a model under protocols with every seed; return the model of the first seed and split.
+
+        Rating protocols are left out for models that do not predict ratings. Splits that train on the same rows (`loo-full` and
+        `loo-sampled`) share one fit. Models that draw nothing at random are fitted once, whatever the seeds.
         """
         if not seeds:
             raise StudyError("seeds=[]: give at least one seed.")
+        wanted = [p for p in protocols if model.traits.predicts_ratings or MEASUREMENTS[p].ranking]
+        fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
+        for split in (split for protocol in wanted for split in self.splits(protocol)):
+            key = split.roles.tobytes()
+            if key not in fits:
+                fits[key] = self._fit(model, split, seeds)
+            selected, fitted = fits[key]
+            if selected.history_ is not None:
+                self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
+            self._measure(name, split, dict(zip(seeds, fitted)), settings)
+        if not fits:
+            raise StudyError(f"{name} predicts no ratings, which is all that {', '.join(protocols)} measures.")
+        return next(iter(fits.values()))[1][0]
+
+    def _fit(self, model: Recommender, split: Split, seeds: list[int]) -> tuple[Recommender, list[Recommender]]:
+        """The model that selected the epoch, and the refitted models of the seeds (in their order, only what is to be trained)."""
         selected, final = select_epochs(model, split)
-        if selected.history_ is not None:
-            self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
-        wanted = seeds if model.traits.stochastic else seeds[:1]
-        summaries, users, first = [], [], None
-        for seed in wanted[:1] if self.committed is not None else wanted:
-            fitted = copy(final).fit(split.refit, None, seed)
-            summary, values = measure(fitted, split)
-            summaries.append(summary.assign(seed=seed))
-            users.append(values)
-            first = fitted if first is None else first
-        assert first is not None
+        once = self.committed is not None or not model.traits.stochastic
+        return selected, [copy(final).fit(split.refit, None, seed) for seed in (seeds[:1] if once else seeds)]
+
+    def _measure(self, name: str, split: Split, fitted: dict[int, Recommender], settings: str) -> None:
+        summaries, users = zip(*(measure(model, split) for model in fitted.values()))
+        first = next(iter(fitted.values()))
         labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
-        rows = pd.concat(summaries, ignore_index=True).assign(**labels, **self._provenance(first, split))
-        self._collect(rows, users, labels, model.traits.stochastic)
-        return first
+        rows = pd.concat([summary.assign(seed=seed) for seed, summary in zip(fitted, summaries)], ignore_index=True)
+        rows = rows.assign(**labels, **self._provenance(first, split))
+        self._collect(rows, list(users), labels, first.traits.stochastic)
 
     def _provenance(self, model: Recommender, split: Split) -> dict[str, Any]:
         device = getattr(model, "device_", None)

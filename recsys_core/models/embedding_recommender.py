@@ -2,9 +2,9 @@
 
     rating / 5 = w · ReLU(BatchNorm(W [p_u ; q_i ; x_u ; y_i] + b)) + c
 
-trained by mean squared error with Adam. The report states the layers, 7 epochs, F = 0 and M = 1, year and month of release. It leaves
-open the sizes, batch and learning rate (chosen here as common tutorial values) and the scale of its losses: ratings divided by 5 is
-the reading under which its test loss of .0414 is a possible error (RMSE 1.02 stars; with 1 to 5 stars mapped to [0, 1] it would be .81).
+trained by mean squared error with Adam. The report states the layers, 7 epochs, F = 0 and M = 1, year and month of release. It
+leaves open the sizes, batch and learning rate (chosen here as common tutorial values) and the scale of its losses: ratings divided
+by 5 is the reading under which its test loss of .0414 is a possible error (RMSE 1.02 stars; with stars mapped to [0, 1], .81).
 """
 
 from __future__ import annotations
