@@ -295,6 +295,6 @@ def read_own(ratings: Path, movies: Path | None, users: Path | None, scale: Scal
             kind = WHOLE if rated[key].dtype == "int64" else TEXT
             frame = read_table(path, Layout({**columns, key: kind}, header=tuple(columns)))
             if len(twice := frame[key][frame[key].duplicated()]):
-                raise StudyError(f"{path}: {key} {twice.iloc[0]!r} occurs twice; keep one row of it.")
+                raise StudyError(f"{path}: {key} {twice.iloc[0]} occurs twice; keep one row of it.")
             tables[table] = with_year(frame) if table == "movies" else frame
     return tables
