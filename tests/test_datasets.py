@@ -247,7 +247,7 @@ def test_a_killed_conversion_leaves_no_cache_and_the_next_load_cleans_up(project
     assert sorted(path.name for path in folder.iterdir()) == sorted(sources.RELEASES["ml-1m"].files)
 
 
-def test_two_processes_may_build_the_same_cache_at_once(project):
+def test_several_loads_may_build_the_same_cache_at_once(project):
     write_release("ml-1m", project / "data" / "ml-1m")
     expected = datasets.load("ml-1m").sha256
     failures = []
