@@ -236,10 +236,9 @@ def test_a_killed_conversion_leaves_no_cache_and_the_next_load_cleans_up(project
         "pd.DataFrame.to_parquet = lambda *a, **k: (write(*a, **k), print('half', flush=True), time.sleep(60))\n"
         "datasets.load('ml-1m')"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "half\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
     cache = project / "data" / "cache"
     assert [path.name.split("-")[0] for path in cache.iterdir()] == [".building"]
     assert len(datasets.load("ml-1m").ratings) == 2
