@@ -39,7 +39,7 @@ lab: $(ENVIRONMENT)  ## JupyterLab on this environment; notebooks are cleaned wh
 		--ContentsManager.pre_save_hook=recsys_core.pipeline.clean.clean_on_save $(LAB_ARGS)
 
 rerun: $(ENVIRONMENT)  ## one notebook with other parameters: NOTEBOOK=30_ncf [DEVICE= DATASET= SEEDS=0-9 PARAMS="epochs=3"]
-	@exec $(RUN) rerun "$(NOTEBOOK)" --seeds "$(SEEDS)" $(if $(DEVICE),device=$(DEVICE)) \
+	@set -f; exec $(RUN) rerun --seeds "$(SEEDS)" "$(NOTEBOOK)" $(if $(DEVICE),device=$(DEVICE)) \
 		$(if $(DATASET),dataset=$(DATASET)) $(PARAMS)
 
 timings: $(ENVIRONMENT)  ## measure speed and memory into reports/timings.csv [DEVICE=cpu]

@@ -112,6 +112,10 @@ class Notebook:
         path = self._results(self.root / "reports")
         return pd.read_csv(path) if path.exists() else None
 
+    def read_references(self) -> pd.DataFrame:
+        """Reported and published figures with their sources: source, name, dataset, protocol, metric, reported, where."""
+        return pd.read_csv(self._existing(self.root / "reports" / "references.csv"))
+
     @property
     def _upstream(self) -> Path:
         return self.root / "reports" if self.check else self.output

@@ -17,13 +17,22 @@ def main(arguments: list[str] | None = None) -> int:
     study = commands.add_parser("study", help="run the notebooks of a profile")
     study.add_argument("--profile", default="study")
     study.add_argument("--jobs", type=int, default=2, help="notebooks side by side")
+    batch = commands.add_parser("rerun", help="run one notebook with other parameters, once per seed")
+    batch.add_argument("notebook")
+    batch.add_argument("settings", nargs="*", help="name=value")
+    batch.add_argument("--seeds", default="", help="0-9 or 0,2,5")
     cleaner = commands.add_parser("clean", help="clean notebook files in place")
     cleaner.add_argument("files", nargs="+", type=Path)
     options = parser.parse_args(arguments)
     try:
         if options.command == "clean":
             return int(any([clean_file(path) for path in options.files]))
-        run_profile(Study(ROOT), options.profile, options.jobs)
+        if options.command == "rerun":
+            from recsys_core.pipeline.rerun import rerun
+
+            rerun(Study(ROOT), options.notebook, options.settings, options.seeds)
+        else:
+            run_profile(Study(ROOT), options.profile, options.jobs)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -16,9 +16,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Remove what differs between two identical runs; outputs and execution counts stay."""
-    notebook = strip_output(
-        notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE.split()
-    )
+    notebook = strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE.split())
     notebook.metadata.kernelspec = nbformat.from_dict(KERNEL)
     for cell in _code(notebook):
         cell.outputs = _joined_streams(cell.outputs)

@@ -95,9 +95,7 @@ class Progress:
             record(self.study, job)
         else:
             error = error_of(self.study.root / job.copy)
-            self.failed.append(
-                f"{job.name} failed in {error}; the executed copy with the traceback is {job.copy}."
-            )
+            self.failed.append(f"{job.name} failed in {error}; the executed copy with the traceback is {job.copy}.")
         seconds = time.monotonic() - self.started_s[rule]
         progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
         print(f"{job.name}: {'finished' if finished else 'failed'}, {progress}", flush=True)
@@ -141,9 +139,7 @@ def _take(lock: int, patience_s: float) -> None:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise StudyError(
-                    "Another run is at work in this folder: wait for it or stop it first."
-                ) from None
+                raise StudyError("Another run is at work in this folder: wait for it or stop it first.") from None
             time.sleep(0.2)
 
 

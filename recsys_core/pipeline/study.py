@@ -89,15 +89,11 @@ class Study:
             raise StudyError(f"There is no notebook '{name}'; allowed: {', '.join(self.notebooks)}.")
         sources = [source for source, tags in code_cells(path) if "parameters" in tags]
         if len(sources) != 1:
-            raise StudyError(
-                f"{path.name} has {len(sources)} cells tagged 'parameters'; exactly one is needed."
-            )
+            raise StudyError(f"{path.name} has {len(sources)} cells tagged 'parameters'; exactly one is needed.")
         try:
             return assignments(sources[0])
         except (ValueError, AttributeError) as error:
-            raise StudyError(
-                f"The parameters cell of {path.name} is not all name = literal: {error}."
-            ) from None
+            raise StudyError(f"The parameters cell of {path.name} is not all name = literal: {error}.") from None
 
     def overrides(self, profile: str, name: str) -> dict[str, Any]:
         """Parameters that `profile` gives to notebook `name`; an unknown profile raises StudyError."""
@@ -172,7 +168,7 @@ def code_cells(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def assignments(source: str) -> dict[str, Any]:
-    """Values of the assignments `name = literal` in `source`; other statements raise ValueError, AttributeError."""
+    """Values of the assignments `name = literal` in `source`; else ValueError or AttributeError."""
     return {each.targets[0].id: ast.literal_eval(each.value) for each in ast.parse(source).body}  # type: ignore
 
 
@@ -192,7 +188,7 @@ def check_overrides(name: str, overrides: dict[str, Any], defaults: dict[str, An
             raise StudyError(f"Unknown parameter '{key}' for {name}; allowed: {', '.join(defaults)}.")
         kind = type(defaults[key])
         if defaults[key] is not None and type(value) is not kind and (kind, type(value)) != (float, int):
-            expected = f"a {kind.__name__}, like its default {defaults[key]!r}"
+            expected = f"of type {kind.__name__}, like its default {defaults[key]!r}"
             raise StudyError(f"Parameter {key}={value!r} of {name} must be {expected}.")
 
 

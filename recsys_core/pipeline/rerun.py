@@ -1,0 +1,94 @@
+"""One papermill batch: a notebook with other parameters, once per seed, and a summary over the seeds."""
+
+import json
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from recsys_core.pipeline.prepare import error_of
+from recsys_core.pipeline.run import alone, child_environment
+from recsys_core.pipeline.study import Study, check_overrides, device_class, digest
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of "0-9", "0,2,5" or "3"; anything else raises StudyError."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise StudyError(f"SEEDS={text} is neither a range nor a list; allowed: 0-9 or 0,2,5.")
+    bounds = [[int(each) for each in part.split("-")] for part in text.split(",")]
+    return sorted({seed for pair in bounds for seed in range(pair[0], pair[-1] + 1)})
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """Parameters of ["epochs=3", "models=[popularity]"]; what is not JSON is read as YAML."""
+    parsed = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise StudyError(f"'{setting}' sets nothing; allowed: name=value, for instance epochs=3.")
+        try:
+            parsed[key] = json.loads(text)
+        except ValueError:
+            parsed[key] = yaml.safe_load(text)
+    return parsed
+
+
+def rerun(study: Study, name: str, settings: list[str], seeds: str) -> pd.DataFrame:
+    """Run notebook `name` once per seed below reports/runs and return (and save) the summary of its results.
+
+    Raises:
+        StudyError: unknown notebook or parameter, refused before anything runs; runs that failed, after all ended.
+    """
+    defaults, overrides = study.defaults(name), parse_settings(settings)
+    chosen = parse_seeds(seeds) if seeds else defaults.get("seeds", [])
+    runs = [overrides | {"seeds": [seed]} for seed in chosen] or [overrides]
+    check_overrides(name, runs[0], defaults)
+    at_once = 1 if device_class(defaults | overrides) == "cuda" else 2
+    with ThreadPoolExecutor(at_once) as pool, alone(study.root):
+        folders = list(pool.map(lambda run: _execute(study, name, defaults | run), runs))
+    copies = [folder / f"{name}.ipynb" for folder in folders if not (study.root / folder / ".done").exists()]
+    if copies:
+        raise StudyError("\n".join(f"{copy} failed in {error_of(study.root / copy)}." for copy in copies))
+    tables = [study.root / folder / "results" / f"{name}.csv" for folder in folders]
+    table = summary([pd.read_csv(path) for path in tables if path.exists()])
+    batch = Path("reports/runs") / digest([str(folder) for folder in folders])[:12] / "summary.csv"
+    with atomic_path(study.root / batch) as path:
+        table.to_csv(path, index=False, lineterminator="\n")
+    print(table.to_string(index=False), f"\n\n{len(folders)} runs below reports/runs; summary: {batch}")
+    return table
+
+
+def _execute(study: Study, name: str, parameters: dict[str, Any]) -> Path:
+    """Run one notebook; its folder holds the file `.done` if it succeeded."""
+    folder = Path("reports/runs") / digest(parameters)[:12]
+    with atomic_path(study.root / folder / "parameters.yaml") as path:
+        path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    done = study.root / folder / ".done"
+    done.unlink(missing_ok=True)
+    command = ["papermill", f"notebooks/{name}.ipynb", f"{folder}/{name}.ipynb", "-f", f"{folder}/parameters.yaml"]
+    environment = child_environment(study.root) | {"RECSYS_OUTPUT": str(folder)}
+    run = subprocess.run(command, cwd=study.root, env=environment, capture_output=True, check=False)
+    if run.returncode == 0:
+        done.touch()
+    shown = f"{name} seeds={parameters['seeds']}" if "seeds" in parameters else name
+    print(f"{shown}: {'finished' if run.returncode == 0 else 'failed'}, {folder}", flush=True)
+    return folder
+
+
+def summary(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Mean and standard deviation over runs of every number, by the columns that are the same in all runs."""
+    if not frames:
+        return pd.DataFrame()
+    first, table = frames[0], pd.concat(frames, ignore_index=True)
+    numbers = [c for c in table.select_dtypes("number") if c != "seed"]
+    keys = [c for c in first if c not in first.select_dtypes("float") and c != "seed"]
+    keys = [c for c in keys if all(set(frame[c]) == set(first[c]) for frame in frames)]
+    measures = [column for column in numbers if column not in keys]
+    groups = table.groupby(keys or (lambda _: 0), dropna=False, sort=False)[measures].agg(["mean", "std"])
+    return groups.set_axis(["_".join(pair) for pair in groups.columns], axis=1).reset_index(drop=not keys)

@@ -1,0 +1,155 @@
+import os
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from recsys_core.errors import StudyError
+from recsys_core.notebook import Notebook
+
+STUDY = """
+notebooks:
+  one: {outputs: [results]}
+  two: {after: [one], outputs: [results]}
+profiles:
+  study:
+  smoke: {every: {epochs: 1}}
+  large:
+    stored: true
+    notebooks:
+      one: {dataset: large}
+"""
+PARAMETERS = 'dataset = "small"\nepochs = 20\nrate = 0.5\ndevice = "cpu"\nseeds = [0, 1]'
+DEFAULTS = {"dataset": "small", "epochs": 20, "rate": 0.5, "device": "cpu", "seeds": [0, 1]}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("one", "two"):
+        cell = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+        nbformat.write(new_notebook(cells=[cell]), tmp_path / f"notebooks/{name}.ipynb")
+    return tmp_path
+
+
+def opened(root, name="one", injected="", **overrides):
+    return Notebook.open(name, {**DEFAULTS, **overrides, "In": ["", injected]}, root=root)
+
+
+def test_default_parameters_write_to_the_tracked_places(root):
+    notebook = opened(root)
+    assert notebook.is_default and notebook.profile == "study"
+    assert notebook.output == root / "reports" and notebook.figures == root / "figures/one"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_parameters_of_a_stored_profile_write_to_its_folder_by_class_of_device(root, device):
+    notebook = opened(root, dataset="large", device=device)
+    assert (notebook.profile, notebook.output) == ("large", root / "reports/stored/large" / device)
+    assert not notebook.is_default
+
+
+def test_parameters_of_a_profile_that_is_not_stored_write_to_ignored_runs(root):
+    assert opened(root, epochs=1).output == root / "reports/runs/smoke"
+
+
+def test_other_parameters_write_to_ignored_runs_each_to_its_own(root):
+    outputs = {opened(root, epochs=epochs).output for epochs in (2, 3, 3)}
+    assert len(outputs) == 2 and {output.parent for output in outputs} == {root / "reports/runs"}
+    assert opened(root, epochs=2).profile is None
+
+
+def test_a_named_output_folder_wins(root, monkeypatch):
+    monkeypatch.setenv("RECSYS_OUTPUT", "elsewhere")
+    notebook = opened(root)
+    assert notebook.output == root / "elsewhere" and notebook.figures == root / "elsewhere/figures/one"
+
+
+def test_an_unknown_parameter_from_papermill_is_refused_with_the_allowed_ones(root):
+    with pytest.raises(StudyError, match=r"Unknown parameter 'epoch' for one; allowed: dataset, epochs, rate"):
+        opened(root, injected="# Parameters\nepoch = 3\n")
+
+
+def test_a_parameter_of_another_type_from_papermill_is_refused(root):
+    with pytest.raises(StudyError, match="epochs='3' of one must be of type int"):
+        opened(root, injected='# Parameters\nepochs = "3"\n', epochs="3")
+
+
+def test_an_integer_is_accepted_where_the_default_is_a_float(root):
+    assert opened(root, injected="# Parameters\nrate = 1\n", rate=1).parameters["rate"] == 1
+
+
+def test_a_notebook_opened_before_its_parameters_cell_is_refused(root):
+    with pytest.raises(StudyError, match="run the parameters cell first"):
+        Notebook.open("one", {}, root=root)
+
+
+def test_results_are_sorted_by_their_keys_rounded_and_end_lines_alike(root):
+    frame = pd.DataFrame({"model": ["b", "a"], "seed": [0, 1], "ndcg": [1 / 3, -1e-9]})
+    opened(root).save_results(frame)
+    assert (root / "reports/results/one.csv").read_bytes() == b"model,seed,ndcg\na,1,0.0\nb,0,0.333333\n"
+
+
+def test_rows_in_another_order_give_the_same_bytes(root):
+    frame = pd.DataFrame({"user_id": [2, 1, 3], "model": "a", "ndcg": [0.123456789, 0.2, 0.3]})
+    written = []
+    for rows in (frame, frame.iloc[::-1]):
+        opened(root).save_users(rows)
+        written.append((root / "reports/results/users/one.parquet").read_bytes())
+    users = opened(root).read_users("one")
+    assert written[0] == written[1]
+    assert users["ndcg"].dtype == "float32" and users["ndcg"][1] == pytest.approx(0.12346, abs=1e-7)
+
+
+def test_a_figure_is_saved_with_the_same_bytes_each_time(root):
+    written = []
+    for _ in range(2):
+        figure, axes = plt.subplots()
+        axes.plot([1, 2])
+        opened(root).save_figure(figure, "line")
+        plt.close(figure)
+        written.append((root / "figures/one/line.png").read_bytes())
+    assert written[0] == written[1] and b"Software" not in written[0]
+
+
+def test_results_that_are_missing_upstream_name_the_notebook_to_run(root):
+    with pytest.raises(StudyError, match=r"two reads reports/results/one.csv, which is missing: run notebook one"):
+        opened(root, "two").read_results("one")
+
+
+def test_upstream_results_come_from_the_same_run(root):
+    opened(root, epochs=1).save_results(pd.DataFrame({"model": ["a"]}))
+    assert len(opened(root, "two", epochs=1).read_results("one")) == 1
+    with pytest.raises(StudyError):
+        opened(root, "two").read_results("one")
+
+
+def test_a_check_reads_committed_results_and_writes_elsewhere(root, monkeypatch):
+    opened(root).save_results(pd.DataFrame({"model": ["a"]}))
+    monkeypatch.setenv("RECSYS_CHECK", "1")
+    monkeypatch.setenv("RECSYS_OUTPUT", str(root / "scratch"))
+    notebook = opened(root)
+    notebook.save_results(pd.DataFrame({"model": ["a", "b"]}))
+    assert notebook.check and len(notebook.read_results("one")) == 1
+    assert len(notebook.read_committed()) == 1 and (root / "scratch/results/one.csv").exists()
+
+
+def test_a_notebook_without_committed_results_has_none(root):
+    assert opened(root).read_committed() is None
+
+
+def test_stored_results_are_joined_over_classes_of_device(root):
+    assert opened(root).read_stored("large", "one").empty
+    for device in ("cpu", "cuda"):
+        opened(root, dataset="large", device=device).save_results(pd.DataFrame({"model": ["a"]}))
+    assert list(opened(root).read_stored("large", "one")["device_class"]) == ["cpu", "cuda"]
+
+
+def test_opening_binds_the_numerical_libraries_to_one_thread_unless_told(root):
+    import torch
+
+    opened(root)
+    assert torch.get_num_threads() == 1 and os.environ["OMP_NUM_THREADS"] == "1"

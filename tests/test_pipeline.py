@@ -1,0 +1,363 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from recsys_core.errors import StudyError
+from recsys_core.pipeline.clean import clean, clean_file, clean_on_save, write_back
+from recsys_core.pipeline.missing import missing
+from recsys_core.pipeline.prepare import error_of, prepare, record, remove_leftovers
+from recsys_core.pipeline.rerun import parse_seeds, parse_settings, rerun, summary
+from recsys_core.pipeline.study import ROOT, Study, check_overrides
+
+STUDY = """
+notebooks:
+  first: {outputs: [results]}
+  second: {after: [first], outputs: [results]}
+profiles:
+  study:
+  smoke: {every: {epochs: 1}}
+  large: {stored: true, notebooks: {second: {epochs: 9}}}
+  wrong: {stored: true, notebooks: {second: {epoch: 9}}}
+  gpu: {profiles: [large], device: cuda}
+"""
+WRITE = """from pathlib import Path
+folder = Path(__import__("os").environ.get("RECSYS_OUTPUT", "reports")) / "results"
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "{name}.csv").write_text(f"epochs\\n{{epochs}}\\n")
+print(epochs)"""
+
+
+def write_notebook(root, name, code):
+    cells = [new_markdown_cell(f"# {name}"), new_code_cell("epochs = 20", metadata={"tags": ["parameters"]})]
+    notebook = new_notebook(cells=[*cells, new_code_cell(code)])
+    for number, cell in enumerate(notebook.cells):
+        cell.id = str(number)
+    nbformat.write(clean(notebook), root / f"notebooks/{name}.ipynb")
+
+
+def make_project(root):
+    (root / "notebooks").mkdir()
+    (root / "study.yaml").write_text(STUDY)
+    (root / "requirements.lock").write_text("")
+    for name in ("first", "second"):
+        write_notebook(root, name, WRITE.format(name=name))
+    return Study(root)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_project(tmp_path)
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones(study):
+    with pytest.raises(StudyError, match="Unknown profile 'fast'; allowed: study, smoke, large, wrong, gpu"):
+        study.jobs("fast")
+
+
+def test_an_unknown_parameter_of_a_profile_is_refused_before_anything_runs(study):
+    with pytest.raises(StudyError, match="Unknown parameter 'epoch' for second; allowed: epochs"):
+        study.jobs("wrong")
+
+
+def test_a_profile_for_cuda_is_refused_without_a_device(study, monkeypatch):
+    monkeypatch.setattr("recsys_core.pipeline.study.cuda_available", lambda: False)
+    with pytest.raises(StudyError, match="needs a CUDA device"):
+        study.jobs("gpu")
+
+
+def test_the_gpu_profile_runs_other_profiles_and_stores_by_class_of_device(study, monkeypatch):
+    monkeypatch.setattr("recsys_core.pipeline.study.cuda_available", lambda: True)
+    write_notebook(study.root, "second", 'device = "auto"')
+    path = study.root / "notebooks/second.ipynb"
+    path.write_text(path.read_text().replace('"epochs = 20"', '"epochs = 20\\n", "device = \'auto\'"'))
+    (job,) = study.jobs("gpu")
+    assert job.overrides == {"epochs": 9, "device": "cuda"} and str(job.output) == "reports/stored/large/cuda"
+    assert str(job.executed) == "reports/executed/large-cuda"
+
+
+@pytest.mark.parametrize("tags", [[], [["parameters"], ["parameters"]]])
+def test_a_notebook_needs_exactly_one_parameters_cell(study, tags):
+    cells = [new_code_cell("a = 1", metadata={"tags": each}) for each in tags]
+    nbformat.write(new_notebook(cells=cells), study.root / "notebooks/first.ipynb")
+    with pytest.raises(StudyError, match=f"has {len(tags)} cells tagged 'parameters'"):
+        study.jobs("study")
+
+
+def test_a_parameter_that_is_computed_is_refused(study):
+    cell = new_code_cell("a = 1 + len('x')", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[cell]), study.root / "notebooks/first.ipynb")
+    with pytest.raises(StudyError, match=r"first.ipynb is not all name = literal"):
+        study.defaults("first")
+
+
+def test_the_default_profile_passes_no_parameters_and_others_a_file(study):
+    assert study.jobs("study")[0].command == ("papermill notebooks/first.ipynb reports/executed/study/first.ipynb")
+    assert study.jobs("large")[0].command.endswith("-f reports/executed/large/state/second.yaml")
+    assert study.jobs("smoke")[0].command.startswith("RECSYS_OUTPUT=reports/runs/smoke papermill ")
+
+
+def test_a_stored_profile_runs_what_it_names_with_upstream_notebooks_of_its_own(study):
+    assert [(job.name, job.after) for job in study.jobs("large")] == [("second", [])]
+    assert [(job.name, job.after) for job in study.jobs("study")] == [("first", []), ("second", ["first"])]
+
+
+def fingerprints(study):
+    jobs = study.jobs("study")
+    prepare(study, jobs)
+    return [(study.root / job.state("fingerprint")).read_text() for job in jobs]
+
+
+def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_does(study):
+    before = fingerprints(study)
+    path = study.root / "notebooks/first.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = "# Another title"
+    notebook.cells[2].outputs = [new_output("stream", text="20\n")]
+    notebook.metadata.anything = 1
+    nbformat.write(notebook, path)
+    assert fingerprints(study) == before
+    notebook.cells[2].source += "\nepochs"
+    nbformat.write(notebook, path)
+    assert [a == b for a, b in zip(fingerprints(study), before)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("place", "changed"),
+    [
+        ("recsys_core/metrics.py", [True, True]),
+        ("recsys_core/pipeline/run.py", [False, False]),
+        ("requirements.lock", [True, True]),
+        ("reports/stored/large/cpu/results/second.csv", [False, True]),
+    ],
+)
+def test_sources_pins_and_stored_results_make_the_right_notebooks_run_again(study, place, changed):
+    before = fingerprints(study)
+    (study.root / place).parent.mkdir(parents=True, exist_ok=True)
+    (study.root / place).write_text("changed = 1\n")
+    assert [a != b for a, b in zip(fingerprints(study), before)] == changed
+
+
+@pytest.mark.parametrize("harm", ["remove", "edit", "unrecorded"])
+def test_a_stamp_without_its_outputs_is_dropped(study, harm):
+    job = study.jobs("study")[0]
+    result, stamp = study.root / job.files[0], study.root / job.state("done")
+    for path in (result, study.root / job.copy, stamp):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    if harm != "unrecorded":
+        record(study, job)
+        prepare(study, [job])
+        assert stamp.exists()
+    if harm == "remove":
+        result.unlink()
+    elif harm == "edit":
+        result.write_text("epochs\n3\n")
+    prepare(study, [job])
+    assert not stamp.exists()
+
+
+def test_temporary_files_of_a_killed_run_are_removed_and_nothing_else(study):
+    folder = study.root / "reports/results"
+    folder.mkdir(parents=True)
+    for name in (".first.csv.a1b_2c3d.csv", "first.csv", ".gitignore"):
+        (folder / name).touch()
+    remove_leftovers(study.root)
+    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "first.csv"]
+
+
+def executed(notebook):
+    """As papermill leaves it: metadata with times, one more key per cell, text in several messages."""
+    notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    notebook.metadata.papermill = {"duration": 3.2}
+    notebook.metadata.language_info = {"name": "python", "version": "3.11.7"}
+    for number, cell in enumerate([cell for cell in notebook.cells if cell.cell_type == "code"], start=1):
+        cell.metadata.papermill = {"duration": 1.2}
+        cell.execution_count = number
+        cell.outputs = [new_output("stream", text="a\n"), new_output("stream", text="b\n")]
+    return notebook
+
+
+def stored(study, job):
+    path = study.root / job.copy
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(study.root / job.notebook, as_version=4)
+    nbformat.write(executed(notebook), path)
+    return path
+
+
+def test_write_back_stores_outputs_and_counts_and_no_times_and_is_idempotent(study):
+    job = study.jobs("study")[0]
+    stored(study, job)
+    assert write_back(study, job)
+    text = (study.root / job.notebook).read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
+    assert [output.text for output in notebook.cells[2].outputs] == ["a\nb\n"]
+    assert "papermill" not in text and "duration" not in text and "3.11" not in text
+    assert write_back(study, job) and (study.root / job.notebook).read_text() == text
+
+
+def test_write_back_keeps_prose_that_was_edited_meanwhile(study):
+    job = study.jobs("study")[0]
+    stored(study, job)
+    path = study.root / job.notebook
+    path.write_text(path.read_text().replace("# first", "# Edited"))
+    assert write_back(study, job) and "# Edited" in path.read_text()
+
+
+def test_write_back_skips_a_notebook_whose_code_was_edited_meanwhile(study):
+    job = study.jobs("study")[0]
+    stored(study, job)
+    write_notebook(study.root, "first", "another = 1")
+    before = (study.root / job.notebook).read_bytes()
+    assert not write_back(study, job) and (study.root / job.notebook).read_bytes() == before
+
+
+def test_the_cleaner_changes_a_file_once_and_the_save_hook_agrees_with_it(study):
+    path = stored(study, study.jobs("study")[0])
+    model = {"type": "notebook", "content": json.loads(path.read_text())}
+    assert clean_file(path) and not clean_file(path)
+    clean_on_save(model)
+    assert nbformat.writes(nbformat.from_dict(model["content"])) + "\n" == path.read_text()
+
+
+def test_the_error_of_a_failed_notebook_is_one_line_with_its_cell(study, tmp_path):
+    notebook = executed(nbformat.read(study.root / "notebooks/first.ipynb", as_version=4))
+    notebook.cells[2].outputs = [new_output("error", ename="ValueError", evalue="no rows", traceback=[])]
+    nbformat.write(notebook, tmp_path / "failed.ipynb")
+    assert error_of(tmp_path / "failed.ipynb") == "code cell 2: ValueError: no rows"
+
+
+def test_seeds_are_a_range_or_a_list():
+    assert parse_seeds("0-3") == [0, 1, 2, 3] and parse_seeds("0,2,5-6") == [0, 2, 5, 6]
+    with pytest.raises(StudyError, match="allowed: 0-9 or 0,2,5"):
+        parse_seeds("all")
+
+
+def test_settings_are_read_as_values():
+    settings = ["rate=1e-3", "models=[popularity, ease]", "dataset=ml-20m", "on=true"]
+    expected = {"rate": 0.001, "models": ["popularity", "ease"], "dataset": "ml-20m", "on": True}
+    assert parse_settings(settings) == expected
+    with pytest.raises(StudyError, match="'epochs' sets nothing; allowed: name=value"):
+        parse_settings(["epochs"])
+
+
+def test_a_rerun_with_an_unknown_parameter_or_notebook_is_refused_before_anything_runs(study):
+    with pytest.raises(StudyError, match="Unknown parameter 'seeds' for first; allowed: epochs"):
+        rerun(study, "first", [], "0-9")
+    with pytest.raises(StudyError, match="no notebook 'third'; allowed: first, second"):
+        rerun(study, "third", [], "")
+    assert not (study.root / "reports").exists()
+
+
+def test_a_summary_gives_mean_and_spread_of_each_number_by_what_all_runs_share():
+    frames = [
+        pd.DataFrame({"model": ["a", "b"], "seed": s, "sha256": f"{s}", "best_epoch": [s, 2], "ndcg": [0.1 * s, 0.5]})
+        for s in (1, 3)
+    ]
+    table = summary(frames)
+    assert list(table["model"]) == ["a", "b"] and list(table["best_epoch_mean"]) == [2, 2]
+    assert table["ndcg_mean"].tolist() == pytest.approx([0.2, 0.5])
+    assert table["ndcg_std"].tolist() == pytest.approx([0.2 / 2**0.5, 0.0])
+
+
+def test_only_packages_that_are_absent_are_named_missing(tmp_path):
+    (tmp_path / "lock").write_text("PyYAML==1.0\nnot-a-package==2.0\nnor-this==1 ; python_version == \"3.5\"\n")
+    assert missing(tmp_path / "lock") == ["not-a-package==2.0"]
+
+
+def run(root, *arguments):
+    command = [sys.executable, "-m", "recsys_core.pipeline", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project of two small notebooks with its own copy of the package."""
+    root = tmp_path_factory.mktemp("project")
+    make_project(root)
+    shutil.copy(ROOT / "Snakefile", root)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "recsys_core/pipeline", root / "recsys_core/pipeline", ignore=ignored)
+    for name in ("__init__.py", "errors.py", "files.py"):
+        shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
+    return root
+
+
+def test_a_failed_notebook_names_itself_keeps_its_copy_and_the_next_run_continues(project):
+    write_notebook(project, "second", 'raise ValueError("no rows")')
+    failed = run(project, "study")
+    assert failed.returncode == 1
+    assert "second failed in code cell 2: ValueError: no rows" in failed.stderr
+    assert "Traceback" in (project / "reports/executed/study/second.ipynb").read_text()
+    write_notebook(project, "second", WRITE.format(name="second"))
+    continued = run(project, "study")
+    assert continued.returncode == 0 and "1 of 2 notebooks run" in continued.stdout
+    assert "first: started" not in continued.stdout and "second: finished" in continued.stdout
+    assert nbformat.read(project / "notebooks/second.ipynb", as_version=4).cells[2].outputs[0].text == "20\n"
+    assert "0 of 2 notebooks run" in run(project, "study").stdout
+
+
+def test_the_smoke_profile_runs_every_notebook_and_touches_nothing_tracked(project):
+    before = {path: path.read_bytes() for path in project.glob("notebooks/*")}
+    assert run(project, "study", "--profile", "smoke").returncode == 0
+    for name in ("first", "second"):
+        assert (project / f"reports/runs/smoke/results/{name}.csv").read_text() == "epochs\n1\n"
+    assert {path: path.read_bytes() for path in project.glob("notebooks/*")} == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are followed as Linux does")
+def test_a_killed_run_leaves_what_the_next_one_ends_and_repeats(project):
+    wait = "import time\nfrom pathlib import Path\n\ntime.sleep(0 if Path('go').exists() else 60)\n"
+    write_notebook(project, "second", wait + WRITE.format(name="second"))
+    command = [sys.executable, "-m", "recsys_core.pipeline", "study"]
+    environment = {**os.environ, "PYTHONPATH": str(project)}
+    killed = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in killed.stdout:
+        if "second: started" in line:
+            break
+    assert "at work in this folder" in run(project, "study").stderr
+    killed.send_signal(signal.SIGKILL)
+    (project / "go").touch()
+    again = run(project, "study")
+    assert again.returncode == 0 and "second: finished" in again.stdout
+    assert (project / "reports/results/second.csv").read_text() == "epochs\n20\n"
+
+
+def test_the_plain_papermill_line_is_what_snakemake_shows(project):
+    shown = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "-p", "-F"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project)},
+        capture_output=True,
+        text=True,
+    )
+    assert "Shell command: papermill notebooks/first.ipynb reports/executed/study/first.ipynb\n" in shown.stdout
+
+
+def test_the_studys_own_file_is_consistent():
+    study = Study()
+    content = yaml.safe_load((ROOT / "study.yaml").read_text())
+    assert set(content) == {"notebooks", "profiles"}
+    files = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert set(study.notebooks) == files
+    for entry in study.notebooks.values():
+        assert set(entry) <= {"after", "outputs", "inputs", "training"} and entry["outputs"]
+        assert set(entry.get("after", [])) <= files
+    for name, profile in study.profiles.items():
+        assert set(profile) <= {"every", "stored", "notebooks", "profiles", "device"}
+        assert set(profile.get("notebooks", {})) <= files and set(profile.get("profiles", [])) <= set(study.profiles)
+        for notebook in study.notebooks:
+            check_overrides(notebook, study.overrides(name, notebook), study.defaults(notebook))
+        if profile.get("stored"):
+            assert all({**study.defaults(n), **o} != study.defaults(n) for n, o in profile["notebooks"].items())
