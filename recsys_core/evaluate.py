@@ -51,6 +51,14 @@ class Ranking:
         return table.rename_axis("metric").reset_index().astype({"n_users": int, "n_missing": int})
 
 
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and items (B, k) of the best scores; `topk` puts NaN first, so that looking at these finds every NaN."""
+    values, items = scores.topk(k, dim=1)
+    if values.isnan().any():
+        raise StudyError("A score is NaN: the model has diverged or was given features that are NaN.")
+    return values, items
+
+
 def top_k(scores: Tensor, k: int) -> Tensor:
     """Return the (B, k) best items of (B, I) scores; ties by item code, lowest first; -1 where only -inf is left.
 
@@ -59,10 +67,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     n_items = scores.shape[1]
     if not 1 <= k <= n_items:
         raise StudyError(f"k={k}: a list can hold 1 to {n_items} items, the size of the catalogue.")
-    if scores.isnan().any():
-        raise StudyError("A score is NaN: the model has diverged or was given features that are NaN.")
-    values, items = scores.topk(min(k + 1, n_items), dim=1)
-    tied = ((values[:, :-1] == values[:, 1:]) & values[:, :-1].isfinite()).any(dim=1).nonzero().squeeze(1)
+    values, items = _best(scores, min(k + 1, n_items))
+    tied = ((values[:, :-1] == values[:, 1:]) & ~values[:, :-1].isneginf()).any(dim=1).nonzero().squeeze(1)
     if len(tied):  # only a stable sort orders equal scores by item
         items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, : items.shape[1]]
     return items.masked_fill(values.isneginf(), -1)[:, :k]
@@ -89,13 +95,14 @@ def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int) -
     """Find which relevant (row, item) pairs reach the first `cutoff` of (B, I) scores, and at which rank.
 
     Only relevant items at or above the user's `cutoff`-th best score are compared with the whole row, which is what makes
-    exact ranks cheap. Relevant items with equal scores follow one another; irrelevant ones of the same score count half.
+    exact ranks cheap. Relevant items with equal scores follow one another; irrelevant ones of the same score count half. What
+    scores -inf is in no list and never a hit. Raises StudyError for NaN scores.
     """
     n_relevant = np.bincount(rows, minlength=scores.shape[0])
-    threshold = scores.topk(min(cutoff, scores.shape[1]), dim=1).values[:, -1]
+    threshold = _best(scores, min(cutoff, scores.shape[1]))[0][:, -1]
     row, item = (torch.as_tensor(codes, device=scores.device) for codes in (rows, items))
     values = scores[row, item]
-    near = (values >= threshold[row]).nonzero().squeeze(1)
+    near = ((values >= threshold[row]) & ~values.isneginf()).nonzero().squeeze(1)
     if not len(near):
         return Hits(np.empty(0, np.int64), np.empty(0), n_relevant)
     above, tied = _compare(scores, row[near], values[near])
@@ -114,14 +121,20 @@ def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int) -
     return Hits(row_, 1 + position - user_start + irrelevant_above + irrelevant_tied / 2, n_relevant)
 
 
-def _refuse_overlap(known: Interactions, test: Interactions) -> None:
-    shared = np.intersect1d(known.pair_keys, test.pair_keys)
-    if shared.size:
-        user, item = divmod(int(shared[0]), known.n_items)
-        raise StudyError(
-            f"{shared.size} of {len(test)} test rows were also seen in training, the first is user code {user}, item code {item}: "
-            "split again, or pass allow_overlap=True to measure a reported leak."
-        )
+def _check_rows(train: Interactions, history: Interactions | None, test: Interactions, allow_overlap: bool) -> None:
+    """Refuse a test split without rows and, unless allowed, one that shares a pair with the training or history rows."""
+    if not len(test):
+        raise StudyError("The test split has no rows: nothing can be measured.")
+    for where, known in (("training", train), ("the history", history)):
+        if allow_overlap or known is None:
+            continue
+        shared = np.intersect1d(known.pair_keys, test.pair_keys)
+        if shared.size:
+            user, item = divmod(int(shared[0]), known.n_items)
+            raise StudyError(
+                f"{shared.size} of {len(test)} test rows were also seen in {where}, the first is user code {user}, "
+                f"item code {item}: split again, or pass allow_overlap=True to measure a reported leak."
+            )
 
 
 @dataclass(frozen=True)
@@ -147,10 +160,7 @@ class RankingTask:
             raise StudyError(
                 f"cutoffs={self.cutoffs}: each must lie between 1 and the {self.train.n_items} items of the catalogue."
             )
-        if not len(self.test):
-            raise StudyError("The test split has no rows: nothing can be ranked.")
-        if not self.allow_overlap:
-            _refuse_overlap(self.seen, self.test)
+        _check_rows(self.train, self.history, self.test, self.allow_overlap)
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield users in batches: first those with a history, then those without, never mixed."""
@@ -253,11 +263,10 @@ def rate(
 ) -> pd.DataFrame:
     """Predict every test row: columns user, item, actual, predicted (stars), squared_error, absolute_error, fallback.
 
-    Raises StudyError where a test row was seen in training and for models that do not predict ratings.
+    Raises StudyError without test rows, where one was seen in training, and for models that do not predict ratings.
     """
     seen = train if history is None else history
-    if not allow_overlap:
-        _refuse_overlap(seen, test)
+    _check_rows(train, history, test, allow_overlap)
     users, items = torch.as_tensor(test.users), torch.as_tensor(test.items)
     known = torch.as_tensor(seen.user_counts[test.users] > 0)
     predicted, fallback = torch.empty(len(test)), torch.zeros(len(test), dtype=torch.bool)

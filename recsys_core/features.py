@@ -33,7 +33,8 @@ def release_month(movies: pd.DataFrame) -> pd.Series:
 def item_features(data: MovieLens, item_ids: np.ndarray) -> Features | None:
     """Columns `genre_*` (0/1), `year` and, for ML-100K, `month`, one row per item id.
 
-    A missing year or month becomes the median of the others; an item without a row in the movie table has no genres.
+    A missing year or month becomes the median of the others, and is no column where all are missing; an item without a row in
+    the movie table has no genres.
     """
     if data.movies is None:
         return None
@@ -42,7 +43,7 @@ def item_features(data: MovieLens, item_ids: np.ndarray) -> Features | None:
     table["year"] = movies["year"].astype("float64")
     if "release_date" in movies:
         table["month"] = release_month(movies)
-    return _as_features(table.fillna(table.median()))
+    return _as_features(table.fillna(table.median()).dropna(axis=1))
 
 
 def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
@@ -51,7 +52,7 @@ def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
         return None
     users = data.users.set_index("user_id").reindex(user_ids)
     if users["age"].isna().any():
-        missing = users.index[users["age"].isna()][0]
+        missing = users.index[users["age"].isna()].tolist()[0]
         raise StudyError(
             f"User {missing!r} has ratings but no row in the user table: add one with age, gender and occupation."
         )

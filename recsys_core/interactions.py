@@ -44,9 +44,10 @@ class Vocabulary:
 
 
 def _codes(vocabulary: np.ndarray, ids: object, kind: str) -> np.ndarray:
-    codes = pd.Index(vocabulary).get_indexer(np.atleast_1d(np.asarray(ids)))
+    asked = np.atleast_1d(np.asarray(ids))
+    codes = pd.Index(vocabulary).get_indexer(asked)
     if (codes < 0).any():
-        unknown = np.atleast_1d(np.asarray(ids))[codes < 0][0]
+        unknown = asked[codes < 0].tolist()[0]
         raise StudyError(
             f"Unknown {kind} id {unknown!r}: the data has {len(vocabulary):,} {kind} ids "
             f"from {vocabulary[0]!s} to {vocabulary[-1]!s}."

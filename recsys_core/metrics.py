@@ -114,10 +114,10 @@ def novelty(lists: np.ndarray, item_counts: np.ndarray, n_users: int) -> np.ndar
 def popularity_bias(lists: np.ndarray, item_counts: np.ndarray, profile_popularity: np.ndarray) -> np.ndarray:
     """How much more popular the list is than what the user has seen: (list - profile) / profile (Abdollahpouri et al. 2019).
 
-    `profile_popularity` (B,) is the mean count of the items in each user's history; NaN without a history.
+    `profile_popularity` (B,) is the mean count of the items in each user's history; NaN without a history, and where it is 0.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _list_mean(item_counts.astype(np.float64), lists) / profile_popularity - 1
+    profile = np.where(profile_popularity > 0, profile_popularity, np.nan)
+    return _list_mean(item_counts.astype(np.float64), lists) / profile - 1
 
 
 def diversity(lists: np.ndarray, item_genres: np.ndarray) -> np.ndarray:
@@ -125,8 +125,9 @@ def diversity(lists: np.ndarray, item_genres: np.ndarray) -> np.ndarray:
 
     `item_genres` is (I, F) flags; an item without genres is unlike every other. NaN for lists with fewer than two items.
     """
-    length = np.linalg.norm(item_genres, axis=1, keepdims=True)
-    unit = np.divide(item_genres, length, out=np.zeros(item_genres.shape), where=length > 0)
+    flags = item_genres.astype(np.float64)
+    length = np.linalg.norm(flags, axis=1, keepdims=True)
+    unit = np.divide(flags, length, out=np.zeros(flags.shape), where=length > 0)
     filled = lists >= 0
     n_items = filled.sum(axis=1)
     vectors = np.where(filled[:, :, None], unit[lists], 0)

@@ -17,7 +17,7 @@ import pandas as pd
 from recsys_core.datasets import Benchmark
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.interactions import Interactions
+from recsys_core.interactions import Interactions, Vocabulary
 
 N_SAMPLED_NEGATIVES = 99  # He et al. 2017, section 4.1
 
@@ -180,8 +180,13 @@ def loo_sampled(
 ) -> Split:
     """The split of `loo-full` with 99 negatives per user: the published ones, or drawn from what the user has not seen."""
     full = loo_full(interactions, benchmark)
-    if benchmark is not None and item_ids is not None:
-        negatives = pd.Index(item_ids).get_indexer(benchmark.negatives.ravel()).reshape(benchmark.negatives.shape)
+    if benchmark is not None:
+        if item_ids is None:
+            raise StudyError(
+                "A benchmark's negatives are item ids: pass item_ids, the vocabulary's, with the benchmark."
+            )
+        codes = Vocabulary(np.empty(0), item_ids).item_codes(benchmark.negatives.ravel())
+        negatives = codes.reshape(benchmark.negatives.shape)
     else:
         negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
     return Split(interactions, full.roles, "loo-sampled", negatives=negatives)
@@ -190,7 +195,7 @@ def loo_sampled(
 def sample_unseen(
     interactions: Interactions, n_negatives: int, generator: np.random.Generator, chunk: int = 1024
 ) -> np.ndarray:
-    """Draw (U, n) different items that each user has not seen; raises StudyError where a user has fewer left."""
+    """Draw (U, n) different items that each user has not seen, ascending; raises StudyError where a user has fewer left."""
     fewest = interactions.n_items - int(np.diff(interactions.binary.indptr).max(initial=0))
     if fewest < n_negatives:
         raise StudyError(
@@ -200,10 +205,11 @@ def sample_unseen(
     drawn = []
     for start in range(0, interactions.n_users, chunk):
         seen = interactions.binary[start : start + chunk]
-        keys = generator.random(seen.shape, dtype=np.float32)
+        keys = generator.random(seen.shape)
         keys[seen.nonzero()] = 2.0
         drawn.append(np.argpartition(keys, n_negatives - 1, axis=1)[:, :n_negatives])
-    return np.concatenate(drawn).astype(np.int64)
+    # Sorted, because the order that argpartition leaves differs between processors.
+    return np.sort(np.concatenate(drawn).astype(np.int64), axis=1)
 
 
 def _held_out_users(eligible: np.ndarray, n_test: int, n_validation: int, generator: np.random.Generator) -> tuple:
@@ -246,8 +252,8 @@ def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0
 def strong_generalization(interactions: Interactions, test_users: float = 0.2, seed: int = 0) -> Split:
     """Held-out users with a random 80 % folded in, on ratings of 4 and more of users with at least 5 (Liang et al. 2018).
 
-    `test_users` is the share of test users, or their number if above 1; as many are validation users. Items that no
-    training user has rated leave the split.
+    `test_users` is the share of test users, or their number if above 1; as many are validation users. Items that no training
+    user has rated leave the split before the 80 % are drawn; held-out users left with fewer than 5 rows have no targets.
     """
     liked = interactions.ratings >= 4
     counts = np.bincount(interactions.users[liked], minlength=interactions.n_users)
@@ -260,14 +266,13 @@ def strong_generalization(interactions: Interactions, test_users: float = 0.2, s
         )
     generator = np.random.default_rng(seed)
     groups = _held_out_users(eligible, n_test, n_test, generator)
-    rows = np.flatnonzero(liked & (counts[interactions.users] >= 5))
+    kept = liked & (counts[interactions.users] >= 5)
+    trained = interactions.take(kept & ~np.isin(interactions.users, np.concatenate(groups))).item_counts > 0
+    rows = np.flatnonzero(kept & trained[interactions.items])
     subset = interactions.take(rows)
     position, count = _at_random(subset, generator)
-    roles = _hold_out(subset, groups, position, np.ceil(0.8 * count))
-    trained = np.bincount(subset.items[roles == Role.TRAIN], minlength=subset.n_items) > 0
-    roles[~trained[subset.items]] = 0
     everything = _roles(len(interactions), Role(0))
-    everything[rows] = roles
+    everything[rows] = _hold_out(subset, groups, position, np.ceil(0.8 * count))
     return Split(interactions, everything, "strong-generalization", f"test_users={test_users:g}", held_out=True)
 
 

@@ -10,15 +10,14 @@ N_RESAMPLES = 2_000
 def bootstrap_means(values: np.ndarray, seed: int = 0, n_resamples: int = N_RESAMPLES) -> np.ndarray:
     """Means of `values` (B,) over users drawn with replacement, (n_resamples,); NaN users are left out.
 
-    A draw of B users with replacement is a vector of multinomial counts, so that all resamples are one matrix product.
+    A draw of B users with replacement is a vector of multinomial counts, so that a resample is one dot product.
     """
     values = values[~np.isnan(values)]
     if not values.size:
         return np.full(n_resamples, np.nan)
-    counts = np.random.default_rng(seed).multinomial(
-        len(values), np.full(len(values), 1 / len(values)), size=n_resamples
-    )
-    return counts @ values / len(values)
+    generator, equal = np.random.default_rng(seed), np.full(len(values), 1 / len(values))
+    draws = (generator.multinomial(len(values), equal) @ values for _ in range(n_resamples))
+    return np.fromiter(draws, np.float64, n_resamples) / len(values)
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
