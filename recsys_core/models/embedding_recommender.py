@@ -84,7 +84,8 @@ class EmbeddingRecommender(NeuralRecommender):
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True)
 
     epochs: int = 7
-    batch_size: int = 256
+    batch_size: int = 1024
+    learning_rate: float = 3e-3
     embedding_dim: int = 32
     hidden_dim: int = 64
 

@@ -32,7 +32,7 @@ SIZES: dict[int, dict[str, Any]] = {
     6: {"embedding_dim": 16, "layers": (96, 84, 72, 64, 32, 16)},
 }
 
-HIDDEN_CELLS = 8_000_000  # hidden units held at once while scoring everything: 32 MB
+HIDDEN_CELLS = 1_000_000  # hidden units held at once while scoring everything: 4 MB stay in the processor's cache
 
 
 class Tower(nn.Module):
@@ -98,7 +98,12 @@ class NCF(NeuralRecommender):
     embedding_std: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.layers = tuple(self.layers)
+        if not self.layers or min(self.layers) < 1:
+            raise StudyError(f"layers={self.layers}: give the width, at least 1, of each hidden layer.")
+        if self.embedding_std < 0:
+            raise StudyError(f"embedding_std={self.embedding_std}: it must be 0 or more.")
         if self.activation not in ACTIVATIONS:
             raise StudyError(f"activation={self.activation!r}: allowed are {', '.join(ACTIVATIONS)}.")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recsys_core import evaluate
+from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender
 from recsys_core.sampling import Batches
@@ -17,7 +19,11 @@ from recsys_core.train import Schedule, Validation, resolve_device, seeded, trai
 
 @dataclass(kw_only=True)
 class NeuralRecommender(Recommender):
-    """A recommender that is trained by the loop; ranking models are validated by NDCG@10, rating models by RMSE."""
+    """A recommender that is trained by the loop; ranking models are validated by NDCG@10, rating models by RMSE.
+
+    Ranking whole catalogues after every epoch can cost more than the training: at most `validation_users` users are ranked for
+    it, evenly spaced over the user codes.
+    """
 
     epochs: int = 20
     batch_size: int = 2048
@@ -26,6 +32,12 @@ class NeuralRecommender(Recommender):
     patience: int | None = None
     device: str = "auto"
     precision: str = "auto"
+    validation_users: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "embedding_dim", "hidden_dim", "n_negatives"):
+            if getattr(self, name, 1) < 1:
+                raise StudyError(f"{name}={getattr(self, name)}: it must be at least 1.")
 
     @abstractmethod
     def _build(self, train: Interactions) -> nn.Module:
@@ -41,6 +53,8 @@ class NeuralRecommender(Recommender):
         """The loss of one batch, a scalar."""
 
     def _fit(self, task: FitTask) -> None:
+        if self.validation_users < 1:
+            raise StudyError(f"validation_users={self.validation_users}: at least 1 user is needed to choose an epoch.")
         schedule = Schedule(self.epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
         device = resolve_device(self.device)
         with seeded(task.seed, device) as generator:
@@ -66,7 +80,10 @@ class NeuralRecommender(Recommender):
                 lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)),
                 higher_is_better=False,
             )
-        ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
+        users = np.unique(rows.users)
+        sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
+        sampled = rows.take(np.isin(rows.users, sample))
+        ranking = evaluate.RankingTask(task.train, sampled, history, cutoffs=(10,))
         return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)
 
     @property

@@ -1,0 +1,111 @@
+"""The figure style, and the figures that more than one notebook draws. A figure of one notebook lives there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from cycler import cycler
+from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, safe for the common kinds of colour blindness; one thing keeps one colour in every figure.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+    "#7F7F7F",
+)
+FAMILIES = {  # the first word or two of a model's name → colour
+    "Popularity": GREY,
+    "Bias": SKY,
+    "EASE": GREEN,
+    "NCF": BLUE,
+    "Embedding recommender": ORANGE,
+}
+WIDTH_INCHES = 7.0
+
+
+def style() -> None:
+    """Set the study's figure style: light, few lines, fonts that stay legible on a narrow screen and in print."""
+    sns.set_theme(style="ticks", context="notebook")
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (WIDTH_INCHES, 4.0),
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "axes.titlesize": 13,
+            "axes.labelsize": 12,
+            "axes.titlepad": 12,
+            "xtick.labelsize": 11,
+            "ytick.labelsize": 11,
+            "legend.fontsize": 11,
+            "legend.frameon": False,
+            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY]),
+        }
+    )
+
+
+def colour(model: str) -> str:
+    """The colour of a model's family, grey for one that has none yet."""
+    return next((shade for family, shade in FAMILIES.items() if model.startswith(family)), GREY)
+
+
+def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number: str = "{:,.0f}") -> Figure:
+    """Horizontal bars in the order given, first on top, each with its number at the end."""
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 0.9 + 0.32 * len(values)))
+    bar_ends = axes.barh(values.index.astype(str), values.to_numpy(), color=shade, height=0.72)
+    axes.bar_label(bar_ends, labels=[number.format(value) for value in values], padding=4, fontsize=10)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=x_label)
+    axes.margins(x=0.12)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number: str = "{:.3f}") -> Figure:
+    """A leaderboard as dots with 95 % intervals over users, best on top; `board` comes from `results.leaderboard`."""
+    ranked = board.sort_values(metric, ascending=False).reset_index(drop=True)
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + 0.5 * len(ranked)))
+    for row, line in enumerate(ranked.to_dict("records")):
+        shade, value = colour(str(line["model"])), line[metric]
+        low, high = line.get(f"{metric} low", value), line.get(f"{metric} high", value)
+        axes.plot([low, high], [row, row], color=shade, linewidth=3, alpha=0.45, solid_capstyle="round")
+        axes.plot(value, row, "o", color=shade, markersize=9)
+        axes.annotate(number.format(value), (high, row), (8, 0), textcoords="offset points", va="center", fontsize=11)
+    axes.set_yticks(range(len(ranked)), ranked["model"])
+    axes.set(title=title, xlabel=x_label, ylim=(len(ranked) - 0.4, -0.6))
+    axes.margins(x=0.15)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def curves(histories: Mapping[str, pd.DataFrame], metric: str, title: str, metric_label: str) -> Figure:
+    """Training loss and a validation metric by epoch, side by side, the best epoch marked; one line per model."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_INCHES, 3.6))
+    lower_is_better = metric in ("rmse", "mse")
+    for (label, history), shade in zip(histories.items(), (BLUE, ORANGE, GREEN, VERMILION, PURPLE)):
+        left.plot(history["epoch"], history["train_loss"], color=shade, label=label)
+        right.plot(history["epoch"], history[metric], color=shade, label=label)
+        best = history.sort_values(metric, ascending=lower_is_better).iloc[0]
+        right.plot(best["epoch"], best[metric], "o", color=shade, markersize=7)
+    left.set(xlabel="Epoch", ylabel="Training loss")
+    right.set(xlabel="Epoch", ylabel=metric_label)
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    if len(histories) > 1:
+        left.legend()
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
+    return figure
