@@ -230,6 +230,17 @@ def test_the_cleaner_changes_a_file_once_and_the_save_hook_agrees_with_it(study)
     assert nbformat.writes(nbformat.from_dict(model["content"])) + "\n" == path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("counts", "cleaned"), [([8, 9], [1, 2]), ([2, 1], [2, 1]), ([4, None], [4, None]), ([None, None], [None, None])]
+)
+def test_the_cleaner_renumbers_a_whole_run_in_order_and_only_that(counts, cleaned):
+    cells = [new_code_cell("1", execution_count=count) for count in counts]
+    cells[0].outputs = [new_output("execute_result", execution_count=counts[0])]
+    notebook = clean(new_notebook(cells=cells))
+    assert [cell.execution_count for cell in notebook.cells] == cleaned
+    assert notebook.cells[0].outputs[0].execution_count == cleaned[0]
+
+
 def test_the_error_of_a_failed_notebook_is_one_line_with_its_cell(study, tmp_path):
     notebook = executed(nbformat.read(study.root / "notebooks/first.ipynb", as_version=4))
     notebook.cells[2].outputs = [new_output("error", ename="ValueError", evalue="no rows", traceback=[])]
@@ -271,7 +282,7 @@ def test_a_summary_gives_mean_and_spread_of_each_number_by_what_all_runs_share()
 
 
 def test_only_packages_that_are_absent_are_named_missing(tmp_path):
-    (tmp_path / "lock").write_text("PyYAML==1.0\nnot-a-package==2.0\nnor-this==1 ; python_version == \"3.5\"\n")
+    (tmp_path / "lock").write_text('PyYAML==1.0\nnot-a-package==2.0\nnor-this==1 ; python_version == "3.5"\n')
     assert missing(tmp_path / "lock") == ["not-a-package==2.0"]
 
 

@@ -9,17 +9,24 @@ from nbstripout import strip_output
 from recsys_core.files import atomic_path
 from recsys_core.pipeline.study import Job, Study
 
-VOLATILE = "metadata.papermill metadata.widgets metadata.language_info.version cell.metadata.papermill "
-VOLATILE += "cell.metadata.execution cell.metadata.trusted"
+VOLATILE = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution cell.metadata.trusted"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Remove what differs between two identical runs; outputs and execution counts stay."""
     notebook = strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE.split())
-    notebook.metadata.kernelspec = nbformat.from_dict(KERNEL)
-    for cell in _code(notebook):
+    notebook.metadata.update(nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE}))
+    cells = _code(notebook)
+    counts = [cell.execution_count or 0 for cell in cells]
+    for number, cell in enumerate(cells, start=1):
         cell.outputs = _joined_streams(cell.outputs)
+        if counts[0] and counts == list(range(counts[0], counts[0] + len(counts))):
+            cell.execution_count = number  # Run All in a kernel that had run before
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = cell.execution_count
     return notebook
 
 
