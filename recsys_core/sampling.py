@@ -78,7 +78,11 @@ class Rows:
         self.columns = columns
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        """Yield every row once, in random order."""
-        order = torch.randperm(len(self.columns[0]), generator=generator, device=self.columns[0].device)
-        for rows in order.split(self.batch_size):
+        """Yield every row once, in random order; a single row left over joins the last batch (batch norm needs two)."""
+        n_rows = len(self.columns[0])
+        order = torch.randperm(n_rows, generator=generator, device=self.columns[0].device)
+        sizes = [len(part) for part in order.split(self.batch_size)]
+        if len(sizes) > 1 and sizes[-1] == 1 < self.batch_size:
+            sizes[-2:] = [self.batch_size + 1]
+        for rows in order.split(sizes):
             yield tuple(column[rows] for column in self.columns)

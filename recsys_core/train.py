@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -124,6 +125,7 @@ class _Run:
     generator: torch.Generator
     history: History
     best: dict[str, Tensor]
+    made_by: str
 
     def save(self, path: Path) -> None:
         state = {
@@ -134,12 +136,21 @@ class _Run:
             "epochs": self.history.epochs,
             "best_epoch": self.history.best_epoch,
             "best": self.best,
+            "made_by": self.made_by,
         }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
 
     def resume(self, path: Path) -> None:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+            made_by = state["made_by"]
+        except (RuntimeError, EOFError, LookupError, TypeError, UnpicklingError):
+            raise StudyError(f"{path} is not a checkpoint of this study: delete it or name another file.") from None
+        if made_by != self.made_by:
+            raise StudyError(
+                f"{path} is a checkpoint of {made_by}, not of {self.made_by}: delete it or name another file."
+            )
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
@@ -167,7 +178,8 @@ def train(
     """Train `module` in place with Adam and leave it with the weights of its best epoch (without validation: of the last).
 
     With `checkpoint`, the state after every epoch is kept there and an existing file is continued from, to the same bits; it is
-    removed at the end. Raises StudyError when the loss is no longer a number, leaving no checkpoint behind.
+    removed at the end. Raises StudyError when the loss is no longer a number, leaving no checkpoint behind, and for a checkpoint
+    with another title, learning rate or weight decay.
     """
     run = _Run(
         module,
@@ -175,19 +187,20 @@ def train(
         generator,
         History(),
         {},
+        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay}",
     )
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
     with Progress(title, schedule.epochs) as progress:
         for epoch in range(len(run.history.epochs) + 1, schedule.epochs + 1):
+            if schedule.patience is not None and epoch - 1 - run.history.best_epoch >= schedule.patience:
+                break
             train_loss = train_epoch(module, batches, loss, run.optimiser, generator, schedule.precision)
             _refuse_nan(train_loss, epoch, schedule, checkpoint)
             _record(run, epoch, train_loss, validation)
             progress.update(epoch, run.history.epochs[-1])
             if checkpoint is not None:
                 run.save(checkpoint)
-            if schedule.patience is not None and epoch - run.history.best_epoch >= schedule.patience:
-                break
         progress.finish(_final_line(run.history, validation))
     if run.best:
         module.load_state_dict(run.best)

@@ -81,6 +81,7 @@ class Recommender(ABC):
         self._fit(FitTask(train, validation, seed, validation_history, checkpoint))
         return self
 
+    @torch.no_grad()
     def score(self, users: Tensor, history: Interactions | None = None, features: Features | None = None) -> Tensor:
         """Return (B, I) scores over the whole catalogue for (B,) user codes; higher is better.
 
@@ -97,6 +98,7 @@ class Recommender(ABC):
             scores[known] = self._scores(users[known], past).to(scores.device)
         return scores
 
+    @torch.no_grad()
     def predict(
         self,
         users: Tensor,
@@ -220,7 +222,7 @@ class Recommender(ABC):
             with safe_open(path, framework="numpy") as file:
                 header = json.loads(file.metadata()["settings"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise StudyError(
                 f"{path} is not a model of this study ({error}): save one with model.save(path)."
             ) from None

@@ -27,7 +27,7 @@ class Popularity(Recommender):
         self.counts = torch.as_tensor(task.train.item_counts, dtype=torch.float32)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        return self.counts.expand(len(users), -1)
+        return self.counts.repeat(len(users), 1)  # a copy: callers mask scores in place
 
     def _state(self) -> dict[str, Tensor]:
         return {"counts": self.counts}

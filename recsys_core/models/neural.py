@@ -21,8 +21,8 @@ from recsys_core.train import Schedule, Validation, resolve_device, seeded, trai
 class NeuralRecommender(Recommender):
     """A recommender that is trained by the loop; ranking models are validated by NDCG@10, rating models by RMSE.
 
-    Ranking whole catalogues after every epoch can cost more than the training: at most `validation_users` users are ranked for
-    it, evenly spaced over the user codes.
+    Ranking whole catalogues after every epoch can cost more than the training: at most `validation_users` users are asked
+    for it, evenly spaced over the user codes.
     """
 
     epochs: int = 20
@@ -71,19 +71,18 @@ class NeuralRecommender(Recommender):
             )
 
     def _validation(self, task: FitTask) -> Validation | None:
-        rows, history = task.validation, task.validation_history
-        if rows is None:
+        if task.validation is None:
             return None
+        users = np.unique(task.validation.users)
+        sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
+        rows, history = task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
         if self.traits.predicts_ratings:
             return Validation(
                 "rmse",
                 lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)),
                 higher_is_better=False,
             )
-        users = np.unique(rows.users)
-        sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
-        sampled = rows.take(np.isin(rows.users, sample))
-        ranking = evaluate.RankingTask(task.train, sampled, history, cutoffs=(10,))
+        ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
         return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)
 
     @property

@@ -1,0 +1,82 @@
+"""Small worlds in which it is known what a recommender should answer, and models fitted on them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from recsys_core.interactions import Features, Interactions
+from recsys_core.models import MODELS, Recommender
+from recsys_core.models.neural import NeuralRecommender
+
+SIZE = 50
+NEW_USER = NEW_ITEM = SIZE  # the catalogue's last user and item have no rows
+PLAYERS = torch.arange(SIZE)
+
+# What a model needs to learn a board of 50 × 50 in a second; every model runs without an entry, too.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ease": {"regularisation": 1.0},
+    "embedding_recommender": {"epochs": 12, "batch_size": 256, "learning_rate": 0.01},
+    "ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
+}
+
+
+def rows_of(
+    users: np.ndarray, items: np.ndarray, ratings: np.ndarray, n_users: int, n_items: int, **features: Features
+) -> Interactions:
+    """Rows in time order."""
+    return Interactions(
+        users.astype(np.int64),
+        items.astype(np.int64),
+        ratings.astype(np.float32),
+        np.arange(len(users)),
+        n_users,
+        n_items,
+        **features,
+    )
+
+
+def attributes() -> dict[str, Features]:
+    """Attributes that say nothing about the board: noise, but different for everybody."""
+    generator = np.random.default_rng(3)
+    ages = np.column_stack([generator.integers(18, 70, SIZE + 1), generator.integers(0, 2, SIZE + 1)])
+    genres = generator.integers(0, 2, (SIZE + 1, 3))
+    return {
+        "user_features": Features(ages.astype(np.float32), ("age", "gender")),
+        "item_features": Features(genres.astype(np.float32), ("genre_a", "genre_b", "genre_c")),
+    }
+
+
+@cache
+def board(rated: bool) -> Interactions:
+    """A checkerboard without its diagonal: all cells with 5 and 1 stars, or only the liked ones (equal parity)."""
+    users, items = np.divmod(np.arange(SIZE * SIZE), SIZE)
+    liked = (users + items) % 2 == 0
+    kept = (users != items) & (liked | rated)
+    ratings = np.where(liked, 5, 1)
+    return rows_of(users[kept], items[kept], ratings[kept], SIZE + 1, SIZE + 1, **attributes())
+
+
+def board_of(name: str) -> Interactions:
+    """The board that model `name` learns from."""
+    return board(MODELS[name].traits.predicts_ratings)
+
+
+def is_neural(name: str) -> bool:
+    """Whether the training loop trains model `name`."""
+    return issubclass(MODELS[name], NeuralRecommender)
+
+
+def build(name: str, device: str = "cpu", **changes: Any) -> Recommender:
+    """An unfitted model with the fast settings of the board."""
+    place = {"device": device} if is_neural(name) else {}
+    return MODELS[name](**{**SETTINGS.get(name, {}), **place, **changes})
+
+
+@cache
+def fitted(name: str, device: str = "cpu", seed: int = 0) -> Recommender:
+    """A model fitted on its board; shared by the tests, so not to be changed."""
+    return build(name, device).fit(board_of(name), seed=seed)
