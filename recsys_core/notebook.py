@@ -15,6 +15,7 @@ from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 from recsys_core.pipeline.study import ROOT, Study, assignments, check_overrides
 
+TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -115,6 +116,16 @@ class Notebook:
     def read_references(self) -> pd.DataFrame:
         """Reported and published figures with their sources: source, name, dataset, protocol, metric, reported, where."""
         return pd.read_csv(self._existing(self.root / "reports" / "references.csv"))
+
+    def read_timings(self) -> pd.DataFrame:
+        """What `make timings` measured: machine, device, what, value, unit, data, versions; empty before the first time."""
+        path = self.root / "reports" / "timings.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=TIMING_COLUMNS)
+
+    @property
+    def upstream_figures(self) -> Path:
+        """Folder of all notebooks' figures, of the same run; as committed where results are being checked."""
+        return self.root / "figures" if self.check else self.figures.parent
 
     @property
     def _upstream(self) -> Path:
