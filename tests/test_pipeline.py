@@ -245,7 +245,7 @@ def test_the_error_of_a_failed_notebook_is_one_line_with_its_cell(study, tmp_pat
     notebook = executed(nbformat.read(study.root / "notebooks/first.ipynb", as_version=4))
     notebook.cells[2].outputs = [new_output("error", ename="ValueError", evalue="no rows", traceback=[])]
     nbformat.write(notebook, tmp_path / "failed.ipynb")
-    assert error_of(tmp_path / "failed.ipynb") == "code cell 2: ValueError: no rows"
+    assert error_of(tmp_path / "failed.ipynb") == "failed in code cell 2: ValueError: no rows"
 
 
 def test_seeds_are_a_range_or_a_list():
@@ -311,6 +311,8 @@ def test_a_failed_notebook_names_itself_keeps_its_copy_and_the_next_run_continue
     assert failed.returncode == 1
     assert "second failed in code cell 2: ValueError: no rows" in failed.stderr
     assert "Traceback" in (project / "reports/executed/study/second.ipynb").read_text()
+    write_notebook(project, "second", "epochs")
+    assert "second did not write all of results" in run(project, "study").stderr
     write_notebook(project, "second", WRITE.format(name="second"))
     continued = run(project, "study")
     assert continued.returncode == 0 and "1 of 2 notebooks run" in continued.stdout

@@ -68,15 +68,15 @@ def remove_leftovers(root: Path) -> None:
 
 
 def error_of(copy: Path) -> str:
-    """Where and why an executed copy stopped, in one line: "code cell 7: ValueError: …"."""
+    """Where and why an executed copy stopped: "failed in code cell 7: ValueError: …"."""
     cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
     codes = [cell for cell in cells if cell["cell_type"] == "code"]
     for number, cell in enumerate(codes, start=1):
         for output in cell["outputs"]:
             if output["output_type"] == "error":
-                return f"code cell {number}: {output['ename']}: {output['evalue']}"
+                return f"failed in code cell {number}: {output['ename']}: {output['evalue']}"
     done = sum(cell["execution_count"] is not None for cell in codes)
-    return f"no cell: it was stopped after {done} of {len(codes)} code cells"
+    return f"stopped without an error after {done} of {len(codes)} code cells"
 
 
 def _write_if_changed(path: Path, text: str) -> None:

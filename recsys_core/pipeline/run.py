@@ -21,7 +21,7 @@ from recsys_core.pipeline.prepare import error_of, is_done, prepare, record, rem
 from recsys_core.pipeline.study import Job, Study, cuda_available
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
-EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule) (\S+?)\)?:?$")
+EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule|MissingOutputException in rule) ([\w-]+)")
 
 
 def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
@@ -94,8 +94,9 @@ class Progress:
             self.finished += 1
             record(self.study, job)
         else:
-            error = error_of(self.study.root / job.copy)
-            self.failed.append(f"{job.name} failed in {error}; the executed copy with the traceback is {job.copy}.")
+            lacking = f"did not write all of {', '.join(job.entry['outputs'])}"
+            error = lacking if kind.startswith("Missing") else error_of(self.study.root / job.copy)
+            self.failed.append(f"{job.name} {error}; see its executed copy, {job.copy}.")
         seconds = time.monotonic() - self.started_s[rule]
         progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
         print(f"{job.name}: {'finished' if finished else 'failed'}, {progress}", flush=True)
