@@ -60,6 +60,7 @@ class Interactions:
     """N coded rows (user, item, rating, time) over a catalogue of U users and I items.
 
     `users`, `items` and `times` are (N,) int64, `ratings` is (N,) float32 in stars, `times` in seconds or in positions.
+    A pair occurs once: loading refuses repeated ones, and nothing here looks again.
     Raises StudyError for a row whose code lies outside the catalogue.
     """
 
