@@ -60,12 +60,13 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
 def check_against(committed: pd.DataFrame, fresh: pd.DataFrame, metric: str, stochastic: bool) -> float:
     """Assert that a fresh value of `metric` equals the committed one; return the tolerance that was used.
 
-    Deterministic models must agree to 1e-6; others within the smaller of the spread over the committed seeds and 3 %. `fresh`
-    holds the rows of one model, protocol and seed. Raises StudyError with both values where they differ, or where the
-    committed table has no such row.
+    Deterministic models must agree to 1e-6; others within the smaller of the spread over the committed seeds and 3 %, but
+    never less than 1e-6 (stored values are rounded). `fresh` holds the rows of one model, protocol and seed. Raises StudyError
+    with both values where they differ, or where the committed table has no such row.
     """
     row = fresh.loc[fresh["metric"] == metric].iloc[0]
-    same = committed[(committed[[*CELL, "metric"]].fillna("") == row[[*CELL, "metric"]].fillna("")).all(axis=1)]
+    labels = committed[[*CELL, "metric"]].astype(object).fillna("")  # an empty variant comes back from a file as NaN
+    same = committed[(labels == row[[*CELL, "metric"]].fillna("")).all(axis=1)]
     stored = same.loc[same["seed"] == row["seed"], "value"]
     name = f"{row['model']}, {row['protocol']} {row['variant']}, seed {row['seed']}, {metric}"
     if stored.empty:
@@ -73,7 +74,7 @@ def check_against(committed: pd.DataFrame, fresh: pd.DataFrame, metric: str, sto
     tolerance = DETERMINISTIC_TOLERANCE
     if stochastic:
         spread = same["value"].std() if len(same) > 1 else np.inf
-        tolerance = min(spread, LARGEST_RELATIVE_TOLERANCE * abs(stored.iloc[0]))
+        tolerance = max(tolerance, min(spread, LARGEST_RELATIVE_TOLERANCE * abs(stored.iloc[0])))
     if not abs(row["value"] - stored.iloc[0]) <= tolerance:
         raise StudyError(
             f"{name}: {row['value']:.6f} now, {stored.iloc[0]:.6f} committed, more than {tolerance:.6f} apart: "

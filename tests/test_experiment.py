@@ -1,0 +1,256 @@
+"""Experiments keep the rules: selection on validation, refit on training + validation, test read once, rows with provenance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
+from recsys_core.experiment import MEASUREMENTS, Experiments, measure, select_epochs
+from recsys_core.features import encode
+from recsys_core.interactions import Interactions
+from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity, Recommender
+from recsys_core.notebook import Notebook
+from recsys_core.results import fingerprint, public_versions
+from recsys_core.splits import PROTOCOLS, Split, make_split
+
+
+def data() -> MovieLens:
+    """40 users with 15 ratings each, enough items for 99 negatives."""
+    generator = np.random.default_rng(0)
+    items = np.concatenate([generator.choice(130, 15, replace=False) + 1 for _ in range(40)])
+    ratings = pd.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(40) + 1, 15),
+            "item_id": items,
+            "rating": generator.integers(1, 6, len(items)).astype(float),
+            "timestamp": generator.integers(0, 10**6, len(items)),
+        }
+    )
+    return MovieLens("invented", ratings, None, None, None, (1.0, 5.0), True, None, "nowhere", "ab" * 32)
+
+
+def notebook(root: Path, check: bool = False) -> Notebook:
+    return Notebook("30_small", {}, None, root / "reports", root / "figures", check, root)
+
+
+def ncf(**changes: Any) -> NCF:
+    settings: dict[str, Any] = {"epochs": 2, "layers": (8,), "device": "cpu", "learning_rate": 0.01}
+    return NCF(**(settings | changes))
+
+
+Fit = tuple[type, Interactions, Interactions | None, int]
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+    """Every fit in order: class, training rows, validation rows, seed."""
+    seen: list[Fit] = []
+    original = Recommender.fit
+
+    def noted(
+        self: Recommender, train: Interactions, validation: Interactions | None = None, seed: int = 0, *rest: Any
+    ) -> Recommender:
+        seen.append((type(self), train, validation, seed))
+        return original(self, train, validation, seed, *rest)
+
+    monkeypatch.setattr(Recommender, "fit", noted)
+    return seen
+
+
+def random_split() -> Split:
+    return make_split("random-80-10-10", encode(data())[0])
+
+
+def test_the_epoch_is_chosen_on_validation_and_test_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = random_split()
+
+    def read_too_early(_: Split) -> Interactions:
+        raise AssertionError("test was read")
+
+    monkeypatch.setattr(Split, "test", property(read_too_early))
+    monkeypatch.setattr(Split, "test_history", property(read_too_early))
+    selected, final = select_epochs(ncf(epochs=3, patience=2), split)
+    assert selected.history_ is not None
+    assert isinstance(final, NCF)
+    assert final.epochs == selected.history_.best_epoch
+    assert final.patience is None
+    assert "ndcg@10" in selected.history_.epochs[0]
+
+
+def test_every_seed_is_refitted_on_training_and_validation_rows(fits: list[Fit], tmp_path: Path) -> None:
+    Experiments(notebook(tmp_path), data()).run("NCF", ncf(), ["random-80-10-10"], [4, 5])
+    split = random_split()
+    assert [(kind, seed) for kind, _, _, seed in fits] == [(NCF, 0), (NCF, 4), (NCF, 5)]
+    _, train, validation, _ = fits[0]
+    assert validation is not None
+    assert train.pair_keys.tolist() == split.train.pair_keys.tolist()
+    assert validation.pair_keys.tolist() == split.validation.pair_keys.tolist()
+    both = np.union1d(split.train.pair_keys, split.validation.pair_keys)
+    for _, refit, nothing, _ in fits[1:]:
+        assert nothing is None
+        assert refit.pair_keys.tolist() == both.tolist()
+        assert not np.isin(split.test.pair_keys, refit.pair_keys).any()
+
+
+def test_models_without_randomness_are_fitted_once_whatever_the_seeds(fits: list[Fit], tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("EASE", EASE(), ["random-80-10-10"], [3, 4, 5])
+    assert [seed for *_, seed in fits] == [3]
+    assert experiments.results["seed"].unique().tolist() == [3]
+
+
+def test_protocols_that_train_on_the_same_rows_share_one_fit(fits: list[Fit], tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("EASE", EASE(), ["loo-full", "loo-sampled"], [0])
+    assert len(fits) == 1
+    assert set(experiments.results["protocol"]) == {"loo-full", "loo-sampled"}
+
+
+def test_the_seeds_are_all_run_and_give_different_values(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    returned = experiments.run("NCF", ncf(), ["loo-full"], [0, 1, 7])
+    rows = experiments.results.query("metric == 'mrr@25'").set_index("seed")["value"]
+    assert rows.index.tolist() == [0, 1, 7]
+    assert rows.nunique() == 3
+    assert isinstance(returned, NCF)
+    line = experiments.board("loo-full", "mrr@25").iloc[0]
+    assert line["seeds"] == 3
+    assert line["mrr@25"] == pytest.approx(rows.mean())
+    assert line["mrr@25 low"] < line["mrr@25"] < line["mrr@25 high"]
+
+
+def test_no_seed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"seeds=\[\]: give at least one seed"):
+        Experiments(notebook(tmp_path), data()).run("EASE", EASE(), ["loo-full"], [])
+
+
+def test_every_row_has_its_provenance(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    model = experiments.run("NCF", ncf(), ["random-80-10-10"], [0])
+    rows = experiments.results
+    assert not rows.drop(columns=["value"]).isna().any().any()
+    expected = {
+        "dataset": "invented",
+        "model": "NCF",
+        "settings": "stated",
+        "protocol": "random-80-10-10",
+        "data_sha256": "ab" * 6,
+        "split_sha256": random_split().sha256[:12],
+        "versions": public_versions(),
+        "device": "cpu",
+        "parameters": model.n_parameters,
+        "epochs": model.hyperparameters["epochs"],
+    }
+    assert rows[list(expected)].drop_duplicates().to_dict("records") == [expected]
+    settings = {name: value for name, value in model.hyperparameters.items() if name != "device"}
+    assert rows["settings_sha256"].unique().tolist() == [fingerprint(settings)[:12]]
+    assert set(MEASUREMENTS["random-80-10-10"].ranking) - set(rows["metric"]) == {"diversity@10", "diversity@25"}
+
+
+@pytest.mark.parametrize("protocol", sorted(set(PROTOCOLS) & set(MEASUREMENTS) - {"as-reported"}))
+def test_every_protocol_measures_what_it_promises(protocol: str) -> None:
+    split = make_split(protocol, encode(data())[0])
+    model = Bias().fit(split.refit)
+    rows, users = measure(model, split)
+    plan = MEASUREMENTS[protocol]
+    expected = {name for name in plan.ranking if not name.startswith("diversity")} | (
+        {"mse", "rmse", "mae", "accuracy_liked"} if plan.rating else set()
+    )
+    assert set(rows["metric"]) == expected
+    assert plan.main in expected
+    assert bool(len(users)) == bool(plan.ranking)
+
+
+def test_rating_errors_equal_hand_computed_ones() -> None:
+    split = make_split("rating-5fold", encode(data())[0], fold=2)
+    model = Bias().fit(split.refit)
+    stars = np.array([model.predict(*_pair(split.test, row), *_history(model, split, row)).item() for row in range(9)])
+    few = Split(split.interactions, _only(split, 9), split.protocol)
+    values = measure(model, few)[0].set_index("metric")["value"]
+    errors = stars - few.test.ratings
+    assert values["mae"] == pytest.approx(np.abs(errors).mean(), abs=1e-6)
+    assert values["mse"] == pytest.approx((errors**2).mean(), abs=1e-6)
+    assert values["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), abs=1e-6)
+    assert values["accuracy_liked"] == np.mean((stars >= 3.5) == (few.test.ratings >= 4))
+
+
+def _pair(rows: Interactions, row: int) -> tuple[Tensor, Tensor]:
+    return torch.tensor([rows.users[row]]), torch.tensor([rows.items[row]])
+
+
+def _history(model: Recommender, split: Split, row: int) -> tuple[()] | tuple[Interactions]:
+    known = split.refit.user_counts[split.test.users[row]] > 0
+    return () if known else (split.refit.take(np.arange(0)),)
+
+
+def _only(split: Split, n_test: int) -> np.ndarray:
+    """Roles with the first `n_test` test rows alone."""
+    roles = split.roles.copy()
+    roles[np.flatnonzero(roles & 4)[n_test:]] = 0
+    return roles
+
+
+def test_rating_protocols_are_left_out_for_models_that_only_rank(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("popularity", Popularity(), ["rating-5fold", "loo-full"], [0])
+    assert experiments.results["protocol"].unique().tolist() == ["loo-full"]
+    with pytest.raises(StudyError, match="popularity predicts no ratings, which is all that rating-5fold measures"):
+        experiments.run("popularity", Popularity(), ["rating-5fold"], [0])
+
+
+def test_five_folds_give_five_variants(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("bias", Bias(), ["rating-5fold"], [0])
+    assert experiments.results["variant"].unique().tolist() == [f"fold={fold}" for fold in range(1, 6)]
+
+
+def test_a_rating_model_is_selected_by_its_rating_error(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    model = EmbeddingRecommender(epochs=2, device="cpu")
+    experiments.run("S2.1", model, ["random-80-10-10"], [0])
+    assert list(experiments.histories["S2.1", "random-80-10-10"]) == ["epoch", "train_loss", "rmse"]
+
+
+def committed(root: Path, seeds: list[int]) -> Experiments:
+    experiments = Experiments(notebook(root), data())
+    experiments.run("NCF", ncf(), ["loo-full"], seeds)
+    experiments.save()
+    return experiments
+
+
+def test_results_are_saved_tidy_and_read_back(tmp_path: Path) -> None:
+    experiments = committed(tmp_path, [0, 1])
+    rows = pd.read_csv(tmp_path / "reports/results/30_small.csv")
+    assert len(rows) == len(experiments.results)
+    assert not rows.duplicated(["protocol", "variant", "dataset", "model", "settings", "seed", "metric"]).any()
+    users = pd.read_parquet(tmp_path / "reports/results/users/30_small.parquet")
+    assert len(users) == 40
+    by_seed = experiments.results.query("metric == 'ndcg@10'")["value"]
+    assert users["ndcg@10"].mean() == pytest.approx(by_seed.mean(), abs=1e-5)
+
+
+def test_checking_trains_the_first_seed_alone_and_reads_the_others(fits: list[Fit], tmp_path: Path) -> None:
+    made = committed(tmp_path, [0, 1])
+    fits.clear()
+    checked = Experiments(notebook(tmp_path, check=True), data())
+    checked.run("NCF", ncf(), ["loo-full"], [0, 1])
+    assert [seed for *_, seed in fits] == [0, 0]  # selection and the first seed
+    key = ["seed", "metric"]
+    ours, theirs = (frame.sort_values(key)[[*key, "value"]].to_numpy() for frame in (checked.results, made.results))
+    assert (ours[:, :2] == theirs[:, :2]).all()
+    np.testing.assert_allclose(ours[:, 2].astype(float), theirs[:, 2].astype(float), atol=1e-6)
+
+
+def test_checking_notices_a_changed_result(tmp_path: Path) -> None:
+    committed(tmp_path, [0])
+    checked = Experiments(notebook(tmp_path, check=True), data())
+    with pytest.raises(StudyError, match=r"NCF, loo-full .* committed, more than"):
+        checked.run("NCF", ncf(learning_rate=0.5, epochs=1), ["loo-full"], [0])
