@@ -86,7 +86,7 @@ def test_no_stored_output_holds_a_path_of_a_machine_or_the_name_of_a_plot_object
 def test_the_file_is_small_and_as_the_cleaner_leaves_it(path, notebook):
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < LARGEST_BYTES
-    assert nbformat.writes(clean(notebook)) + "\n" == text, "run: make clean-notebooks"
+    assert nbformat.writes(clean(notebook)) + "\n" == text, "run make study, it stores clean notebooks"
 
 
 def test_code_cells_are_short_and_hold_no_classes_or_training_loops(notebook):

@@ -110,8 +110,8 @@ def test_a_stored_profile_runs_what_it_names_with_upstream_notebooks_of_its_own(
     assert [(job.name, job.after) for job in study.jobs("study")] == [("first", []), ("second", ["first"])]
 
 
-def fingerprints(study):
-    jobs = study.jobs("study")
+def fingerprints(study, profile="study"):
+    jobs = study.jobs(profile)
     prepare(study, jobs)
     return [(study.root / job.state("fingerprint")).read_text() for job in jobs]
 
@@ -144,6 +144,13 @@ def test_sources_pins_and_stored_results_make_the_right_notebooks_run_again(stud
     (study.root / place).parent.mkdir(parents=True, exist_ok=True)
     (study.root / place).write_text("changed = 1\n")
     assert [a != b for a, b in zip(fingerprints(study), before)] == changed
+
+
+def test_a_stored_profile_does_not_run_again_because_of_what_it_stored(study):
+    before = fingerprints(study, "large")
+    (study.root / "reports/stored/large/cpu/results").mkdir(parents=True)
+    (study.root / "reports/stored/large/cpu/results/second.csv").write_text("epochs\n9\n")
+    assert fingerprints(study, "large") == before
 
 
 @pytest.mark.parametrize("harm", ["remove", "edit", "unrecorded"])

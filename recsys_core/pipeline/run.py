@@ -44,7 +44,7 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
 def start_snakemake(study: Study, profile: str, jobs_at_once: int) -> "subprocess.Popen[str]":
     """Start Snakemake; its own lock is not needed beside ours."""
     gpu = Path("/dev/nvidiactl").exists() and cuda_available()
-    command = f"-m snakemake --nolock --rerun-incomplete --latency-wait 1 --cores {jobs_at_once} "
+    command = f"-m snakemake --nolock --rerun-incomplete --keep-going --latency-wait 1 --cores {jobs_at_once} "
     command += f"--resources gpu=1 --config profile={profile} gpu={gpu}"
     return subprocess.Popen(
         [sys.executable, *command.split()],
