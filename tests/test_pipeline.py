@@ -379,5 +379,6 @@ def test_the_studys_own_file_is_consistent():
         assert set(profile.get("notebooks", {})) <= files and set(profile.get("profiles", [])) <= set(study.profiles)
         for notebook in study.notebooks:
             check_overrides(notebook, study.overrides(name, notebook), study.defaults(notebook))
+        assert all(any(key in study.defaults(n) for n in files) for key in profile.get("every", {}))
         if profile.get("stored"):
             assert all({**study.defaults(n), **o} != study.defaults(n) for n, o in profile["notebooks"].items())

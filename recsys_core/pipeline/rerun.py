@@ -60,8 +60,11 @@ def rerun(study: Study, name: str, settings: list[str], seeds: str) -> pd.DataFr
     batch = Path("reports/runs") / digest([str(folder) for folder in folders])[:12] / "summary.csv"
     with atomic_path(study.root / batch) as path:
         table.to_csv(path, index=False, lineterminator="\n")
-    varying = table.loc[:, table.nunique(dropna=False) > 1] if len(table) > 1 else table
-    print(varying.to_string(index=False), f"\n\n{len(folders)} runs below reports/runs; summary: {batch}")
+    varying = [column for column in table if len(set(table[column].astype(str))) > 1]
+    print(
+        table[varying or table.columns].to_string(index=False),
+        f"\n\n{len(folders)} runs below reports/runs; summary: {batch}",
+    )
     return table
 
 
