@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -12,7 +13,6 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pooch
 import requests
 
 from recsys_core import formats
@@ -144,6 +144,8 @@ def find(name: str, release: Release, scratch: Path) -> Found:
 
 def _download(release: Release, scratch: Path) -> Found:
     """Download and verify all files of a release; archives are unpacked flat."""
+    import pooch  # imports a notebook progress bar that warns: only where it is needed
+
     publisher = "GroupLens" if next(iter(release.downloads)).startswith(GROUPLENS) else "GitHub"
     # A bar goes to a terminal alone, so that no notebook stores one.
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=(CONNECT_S, READ_S))
@@ -166,11 +168,16 @@ def _verified(path: Path, known_hash: str | None, where: str) -> str:
     """Return a file's SHA-256; a file that differs from its known hash is deleted and refused."""
     if known_hash is not None:
         algorithm, expected = known_hash.split(":")
-        found = pooch.file_hash(str(path), alg=algorithm)
+        found = _digest(path, algorithm)
         if found != expected:
             path.unlink()
             raise StudyError(f"{where}: damaged, deleted, its {algorithm} is {found} instead of {expected}")
-    return pooch.file_hash(str(path), alg="sha256")
+    return _digest(path, "sha256")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
