@@ -112,16 +112,25 @@ def test_a_model_that_cannot_fold_in_answers_with_popularity_but_lists_nothing_k
 
 
 def test_cold_users_are_ranked_over_the_whole_catalogue_by_the_fallback_and_marked() -> None:
-    train = make_interactions([(0, 2), (1, 2), (2, 2), (0, 1), (1, 1), (0, 0)], 5, 4)
-    test = make_interactions([(4, 1), (2, 3), (3, 2)], 5, 4)
+    """They are evaluated after the known ones, but the rows and lists stand in the order of the codes."""
+    train = make_interactions([(0, 2), (1, 2), (4, 2), (0, 1), (1, 1), (0, 0)], 5, 4)
+    test = make_interactions([(2, 1), (4, 3), (3, 2)], 5, 4)
     scores = np.zeros((5, 4), np.float32)
-    scores[2, 3] = 1
-    users = rank(Table(table=scores).fit(train), RankingTask(train, test, cutoffs=(1, 2, 4))).users
-    assert users["user"].tolist() == [2, 3, 4]
-    assert users["known"].tolist() == [True, False, False]
-    assert users["fallback"].tolist() == [False, True, True]
-    assert users["mrr@4"].tolist() == [1, 1, 1 / 2]
-    assert users["popularity_bias@4"].isna().tolist() == [False, True, True]
+    scores[4, 3] = 1
+    ranking = rank(Table(table=scores).fit(train), RankingTask(train, test, cutoffs=(1, 2, 4)))
+    assert ranking.lists.tolist() == [[2, 1, 0, 3], [2, 1, 0, 3], [3, 0, 1, -1]]
+    assert ranking.users["user"].tolist() == [2, 3, 4]
+    assert ranking.users["known"].tolist() == [False, False, True]
+    assert ranking.users["fallback"].tolist() == [True, True, False]
+    assert ranking.users["mrr@4"].tolist() == [1 / 2, 1, 1]
+    assert ranking.users["popularity_bias@4"].isna().tolist() == [True, True, False]
+
+
+def test_the_popularity_bias_of_held_out_users_is_measured_against_their_history() -> None:
+    train = make_interactions([(0, 0), (1, 0), (2, 0), (0, 1), (1, 2)], 4, 4)
+    history, test = make_interactions([(3, 0), (3, 1)], 4, 4), make_interactions([(3, 2)], 4, 4)
+    users = rank(Popularity().fit(train), RankingTask(train, test, history, cutoffs=(1,))).users
+    assert users["popularity_bias@1"].tolist() == pytest.approx([1 / 2 - 1], abs=1e-9)
 
 
 def test_known_of_gives_attributes_only_to_models_that_use_them_and_in_the_order_asked() -> None:
