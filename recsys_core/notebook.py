@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -80,27 +81,30 @@ class Notebook:
 
         Key columns are those that hold no floats, in their order.
         """
-        with atomic_path(self._results(self.output)) as path:
+        with atomic_path(self.output / "results" / f"{self.name}.csv") as path:
             _sorted(frame, decimals=6).to_csv(path, index=False, lineterminator="\n")
 
     def save_users(self, frame: pd.DataFrame) -> None:
         """Save per-user values as `results/users/<notebook>.parquet`: sorted, rounded to 5 decimals."""
         rounded = _sorted(frame, decimals=5)
         floats = rounded.select_dtypes("float").columns
-        with atomic_path(self._users(self.output)) as path:
+        with atomic_path(self.output / "results" / "users" / f"{self.name}.parquet") as path:
             rounded.astype(dict.fromkeys(floats, "float32")).to_parquet(path, index=False, compression="zstd")
 
     def read_results(self, name: str) -> pd.DataFrame:
         """Results of notebook `name`, of the same run; as committed where results are being checked.
 
+        A run with other parameters than the default ones, in whose folder there are none, gets the committed ones
+        for its own `dataset`, which may be none.
+
         Raises:
             StudyError: that notebook has not been run.
         """
-        return pd.read_csv(self._existing(self._results(self._upstream, name)))
+        return self._upstream(f"{name}.csv", pd.read_csv)
 
     def read_users(self, name: str) -> pd.DataFrame:
         """Per-user values of notebook `name`; see `read_results`."""
-        return pd.read_parquet(self._existing(self._users(self._upstream, name)))
+        return self._upstream(f"users/{name}.parquet", pd.read_parquet)
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
@@ -110,7 +114,7 @@ class Notebook:
 
     def read_committed(self) -> pd.DataFrame | None:
         """This notebook's own results as committed, to be compared with; None when there are none."""
-        path = self._results(self.root / "reports")
+        path = self.root / "reports" / "results" / f"{self.name}.csv"
         return pd.read_csv(path) if path.exists() else None
 
     def read_references(self) -> pd.DataFrame:
@@ -127,15 +131,12 @@ class Notebook:
         """Folder of all notebooks' figures, of the same run; as committed where results are being checked."""
         return self.root / "figures" if self.check else self.figures.parent
 
-    @property
-    def _upstream(self) -> Path:
-        return self.root / "reports" if self.check else self.output
-
-    def _results(self, output: Path, name: str | None = None) -> Path:
-        return output / "results" / f"{name or self.name}.csv"
-
-    def _users(self, output: Path, name: str | None = None) -> Path:
-        return output / "results" / "users" / f"{name or self.name}.parquet"
+    def _upstream(self, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        own, committed = (folder / "results" / file for folder in (self.output, self.root / "reports"))
+        if self.check or self.is_default or own.exists():
+            return read(self._existing(committed if self.check else own))
+        frame = read(self._existing(committed))
+        return frame[frame["dataset"] == self.parameters["dataset"]] if "dataset" in frame else frame
 
     def _existing(self, path: Path) -> Path:
         if not path.exists():

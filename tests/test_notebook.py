@@ -127,6 +127,12 @@ def test_upstream_results_come_from_the_same_run(root):
         opened(root, "two").read_results("one")
 
 
+def test_a_run_with_other_parameters_falls_back_to_committed_results_of_its_own_dataset(root):
+    opened(root).save_results(pd.DataFrame({"dataset": ["small", "large"], "model": ["a", "b"]}))
+    assert list(opened(root, "two", epochs=3).read_results("one")["model"]) == ["a"]
+    assert opened(root, "two", epochs=3, dataset="other").read_results("one").empty
+
+
 def test_a_check_reads_committed_results_and_writes_elsewhere(root, monkeypatch):
     opened(root).save_results(pd.DataFrame({"model": ["a"]}))
     monkeypatch.setenv("RECSYS_CHECK", "1")

@@ -54,7 +54,7 @@ def rerun(study: Study, name: str, settings: list[str], seeds: str) -> pd.DataFr
         folders = list(pool.map(lambda run: _execute(study, name, defaults | run), runs))
     copies = [folder / f"{name}.ipynb" for folder in folders if not (study.root / folder / ".done").exists()]
     if copies:
-        raise StudyError("\n".join(f"{copy} {error_of(study.root / copy)}." for copy in copies))
+        raise StudyError("\n".join(f"{copy} {error_of(study.root / copy)}" for copy in copies))
     tables = [study.root / folder / "results" / f"{name}.csv" for folder in folders]
     table = summary([pd.read_csv(path) for path in tables if path.exists()])
     batch = Path("reports/runs") / digest([str(folder) for folder in folders])[:12] / "summary.csv"
