@@ -136,7 +136,8 @@ class Notebook:
         if self.check or self.is_default or own.exists():
             return read(self._existing(committed if self.check else own))
         frame = read(self._existing(committed))
-        return frame[frame["dataset"] == self.parameters["dataset"]] if "dataset" in frame else frame
+        dataset = self.parameters.get("dataset")
+        return frame[frame["dataset"] == dataset] if dataset and "dataset" in frame else frame
 
     def _existing(self, path: Path) -> Path:
         if not path.exists():
