@@ -12,8 +12,8 @@ def mean_squared_error(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(logits: Tensor) -> Tensor:
-    """Log loss of (B, 1 + n) logits whose first column is the positive and the rest negatives (He et al. 2017, eq. 7).
+    """Log loss of (1 + n, P) logits whose first row is positive and the rest negative (He et al. 2017, eq. 7).
 
     On logits, -log sigmoid(x) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x): no saturated probability is formed.
     """
-    return (F.softplus(logits).sum() - logits[:, 0].sum()) / logits.numel()
+    return (F.softplus(logits).sum() - logits[0].sum()) / logits.numel()

@@ -12,6 +12,8 @@ from torch import Tensor
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 
+BLOCK_CELLS = (4_000_000, 256_000_000)  # seen pairs marked at once, a byte each: in the processor's cache, on a GPU
+
 
 class Batches(Protocol):
     """One epoch of training batches at a time."""
@@ -21,53 +23,64 @@ class Batches(Protocol):
         ...
 
 
-class NegativeSampler:
-    """Draws items that a user has not seen in training, uniformly and exactly, without a table of size U × I.
+class PositivesAndNegatives:
+    """Batches of positives, each with fresh negatives: (P,) users and (1 + n, P) items, the positive in the first row.
 
-    The r-th unseen item of a user (r from 0) is r plus the number of seen items at or below it. With the user's seen items
-    sorted as s_0 < s_1 < …, that number is how many s_k - k are at most r: one binary search in an array of N numbers.
+    Negatives are items that the user has not seen in training, uniform over all of these and independent. They are drawn by
+    rejection against a table of seen pairs that holds a block of users at a time, so that no table of size U × I exists.
+    Raises StudyError for a user who has seen everything.
     """
 
-    def __init__(self, train: Interactions, device: torch.device) -> None:
-        keys = np.unique(train.pair_keys)
-        users, items = np.divmod(keys, train.n_items)
-        counts = np.bincount(users, minlength=train.n_users)
-        starts = np.cumsum(counts) - counts
-        shifted = users * train.n_items + items - (np.arange(len(keys)) - starts[users])
-        self.n_items = train.n_items
-        self.shifted = torch.as_tensor(shifted, device=device)
-        self.starts = torch.as_tensor(starts, device=device)
-        self.unseen = torch.as_tensor(train.n_items - counts, device=device)
-
-    def draw(self, users: Tensor, n_negatives: int, generator: torch.Generator) -> Tensor:
-        """Draw (B, n) unseen items for (B,) users, with replacement; raises StudyError for a user who has seen everything."""
-        unseen = self.unseen[users]
-        if not unseen.all():
-            user = int(users[unseen == 0][0])
-            raise StudyError(f"User code {user} has seen all {self.n_items} items: no negative can be drawn for them.")
-        uniform = torch.rand(len(users), n_negatives, generator=generator, device=users.device, dtype=torch.float64)
-        rank = (uniform * unseen[:, None]).long()
-        below = torch.searchsorted(self.shifted, users[:, None] * self.n_items + rank, right=True)
-        return rank + below - self.starts[users][:, None]
-
-
-class PositivesAndNegatives:
-    """Batches of positives, each with fresh negatives: (B,) users and (B, 1 + n) items, the positive first."""
-
     def __init__(self, train: Interactions, batch_size: int, n_negatives: int, device: torch.device) -> None:
-        self.users = torch.as_tensor(train.users, device=device)
-        self.items = torch.as_tensor(train.items, device=device)
+        full = np.flatnonzero(np.diff(train.binary.indptr) == train.n_items)
+        if full.size:
+            raise StudyError(
+                f"User code {full[0]} has seen all {train.n_items} items: no negative can be drawn for them."
+            )
+        order = np.argsort(train.users, kind="stable")
+        self.users = torch.as_tensor(train.users[order], device=device)
+        self.items = torch.as_tensor(train.items[order], device=device)
+        self.ends = np.cumsum(train.user_counts).tolist()
+        self.n_items = train.n_items
         self.n_negatives = n_negatives
         self.n_positives = max(1, batch_size // (1 + n_negatives))
-        self.sampler = NegativeSampler(train, device)
+        cells = BLOCK_CELLS[device.type == "cuda"]
+        self.block = max(1, cells // train.n_items)  # users
+        self.seen = torch.empty(self.block * train.n_items, dtype=torch.bool, device=device)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw (N, n) negatives, a row for each training row in the order of `users`."""
+        drawn, start = torch.empty(len(self.users), self.n_negatives, dtype=torch.int64, device=self.users.device), 0
+        for first in range(0, len(self.ends), self.block):
+            end = self.ends[min(first + self.block, len(self.ends)) - 1]
+            if end == start:
+                continue
+            offsets = (self.users[start:end] - first) * self.n_items
+            self.seen.zero_()
+            self.seen[offsets + self.items[start:end]] = True
+            drawn[start:end] = self._unseen(offsets, generator)
+            start = end
+        return drawn
+
+    def _unseen(self, offsets: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw until no (row, item) is marked in the block's table; `offsets` is where each row's user begins in it."""
+        size = (len(offsets), self.n_negatives)
+        drawn = torch.randint(self.n_items, size, generator=generator, device=offsets.device).view(-1)
+        offsets = offsets.repeat_interleave(self.n_negatives)
+        wrong = self.seen.index_select(0, offsets + drawn).nonzero().squeeze(1)
+        while len(wrong):
+            again = torch.randint(self.n_items, (len(wrong),), generator=generator, device=offsets.device)
+            drawn[wrong] = again
+            wrong = wrong[self.seen.index_select(0, offsets[wrong] + again)]
+        return drawn.view(size)
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
         """Yield every positive once, in random order, each with negatives drawn for this epoch."""
-        negatives = self.sampler.draw(self.users, self.n_negatives, generator)
-        items = torch.cat([self.items[:, None], negatives], dim=1)
+        negatives = self.draw(generator)
         order = torch.randperm(len(self.users), generator=generator, device=self.users.device)
         for rows in order.split(self.n_positives):
-            yield self.users[rows], items[rows]
+            items = torch.cat([self.items[rows][None], negatives.index_select(0, rows).T])
+            yield self.users[rows], items
 
 
 class Rows:

@@ -8,9 +8,10 @@ import torch
 from boards import rows_of
 from scipy import stats
 
+from recsys_core import sampling
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
-from recsys_core.sampling import NegativeSampler, PositivesAndNegatives, Rows
+from recsys_core.sampling import PositivesAndNegatives, Rows
 
 CPU = torch.device("cpu")
 N_ITEMS = 12
@@ -27,10 +28,20 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("user", SEEN)
-def test_negatives_are_uniform_over_what_the_user_has_not_seen(user: int) -> None:
-    drawn = NegativeSampler(train_rows(), CPU).draw(torch.tensor([user]), 20_000, generator())
-    counts = np.bincount(drawn[0].numpy(), minlength=N_ITEMS)
+def drawn_by_user(train: Interactions, n_negatives: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) users and their (N, n) negatives."""
+    source = PositivesAndNegatives(train, 100, n_negatives, CPU)
+    return source.users.numpy(), source.draw(generator(seed)).numpy()
+
+
+@pytest.mark.parametrize("user", [user for user in SEEN if SEEN[user]])
+@pytest.mark.parametrize("cells", [1, 30, 10**6])
+def test_negatives_are_uniform_over_what_the_user_has_not_seen(
+    user: int, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "BLOCK_CELLS", (cells, cells))
+    users, drawn = drawn_by_user(train_rows(), 8_000)
+    counts = np.bincount(drawn[users == user].ravel(), minlength=N_ITEMS)
     assert len(counts) == N_ITEMS
     assert counts[SEEN[user]].sum() == 0
     unseen = np.delete(counts, SEEN[user])
@@ -40,61 +51,58 @@ def test_negatives_are_uniform_over_what_the_user_has_not_seen(user: int) -> Non
 def test_no_negative_of_any_user_is_a_training_row() -> None:
     random = np.random.default_rng(1)
     train = rows_of(random.integers(0, 60, 900), random.integers(0, 40, 900), np.ones(900), 60, 40)
-    drawn = NegativeSampler(train, CPU).draw(torch.arange(60), 500, generator())
-    assert drawn.shape == (60, 500)
+    users, drawn = drawn_by_user(train, 60)
+    assert drawn.shape == (900, 60)
     assert drawn.min() >= 0
     assert drawn.max() < 40
-    keys = (torch.arange(60)[:, None] * 40 + drawn).numpy()
+    keys = users[:, None] * 40 + drawn
     assert not np.isin(keys, train.pair_keys).any()
     assert len(np.unique(keys)) + len(np.unique(train.pair_keys)) == 60 * 40
 
 
 def test_draws_follow_the_generator() -> None:
-    sampler, users = NegativeSampler(train_rows(), CPU), torch.tensor([0, 1, 3])
-    first, same, other = (sampler.draw(users, 9, generator(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, same)
-    assert not torch.equal(first, other)
+    first, same, other = (drawn_by_user(train_rows(), 9, seed)[1] for seed in (1, 1, 2))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
 
 
 def test_a_user_who_has_seen_everything_is_refused_and_named() -> None:
     train = train_rows({0: [1], 1: list(range(N_ITEMS))})
     with pytest.raises(StudyError, match="User code 1 has seen all 12 items"):
-        NegativeSampler(train, CPU).draw(torch.tensor([0, 1]), 1, generator())
+        PositivesAndNegatives(train, 10, 4, CPU)
 
 
 def test_memory_grows_with_the_rows_and_not_with_users_times_items() -> None:
     random = np.random.default_rng(2)
-    n_rows, n_users, n_items = 1_000, 100_000, 1_000_000  # a table would have 10^11 cells
+    n_rows, n_users, n_items = 1_000, 2_000, 1_000_000  # a table would have 2 * 10^9 cells
     train = rows_of(
         random.integers(0, n_users, n_rows), random.integers(0, n_items, n_rows), np.ones(n_rows), n_users, n_items
     )
-    sampler = NegativeSampler(train, CPU)
-    held = sum(value.numel() for value in vars(sampler).values() if isinstance(value, torch.Tensor))
-    assert held <= n_rows + 2 * n_users
-    drawn = sampler.draw(torch.as_tensor(train.users), 3, generator())
-    assert not np.isin((torch.as_tensor(train.users)[:, None] * n_items + drawn).numpy(), train.pair_keys).any()
+    source = PositivesAndNegatives(train, 100, 3, CPU)
+    held = sum(value.numel() for value in vars(source).values() if isinstance(value, torch.Tensor))
+    assert held <= sampling.BLOCK_CELLS[0] + 2 * n_rows
+    keys = source.users[:, None] * n_items + source.draw(generator())
+    assert not np.isin(keys.numpy(), train.pair_keys).any()
 
 
 def test_an_epoch_has_every_positive_once_each_followed_by_its_negatives() -> None:
     train = train_rows()
     batches = list(PositivesAndNegatives(train, 20, 4, CPU).epoch(generator()))
-    users, items = (torch.cat(column) for column in zip(*batches))
-    assert [len(batch[0]) for batch in batches[:-1]] == [4] * (
-        len(batches) - 1
-    )  # 4 positives with 4 negatives: 20 samples
-    assert items.shape == (len(train), 5)
-    keys = users[:, None] * N_ITEMS + items
-    assert sorted(keys[:, 0].tolist()) == train.pair_keys.tolist()
-    assert not np.isin(keys[:, 1:].numpy(), train.pair_keys).any()
+    users, items = torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches], dim=1)
+    assert {len(batch[0]) for batch in batches[:-1]} == {4}  # 4 positives with 4 negatives: 20 samples
+    assert items.shape == (5, len(train))
+    keys = users * N_ITEMS + items
+    assert sorted(keys[0].tolist()) == train.pair_keys.tolist()
+    assert not np.isin(keys[1:].numpy(), train.pair_keys).any()
 
 
 def test_every_epoch_has_another_order_and_other_negatives() -> None:
     source, shared = PositivesAndNegatives(train_rows(), 1_000, 4, CPU), generator()
     (first,), (second,) = (list(source.epoch(shared)) for _ in range(2))
-    assert not torch.equal(first[0], second[0]) or not torch.equal(first[1][:, 0], second[1][:, 0])
-    ordered = [items[torch.argsort(users * N_ITEMS + items[:, 0], stable=True)] for users, items in (first, second)]
-    assert torch.equal(ordered[0][:, 0], ordered[1][:, 0])
-    assert not torch.equal(ordered[0][:, 1:], ordered[1][:, 1:])
+    assert not torch.equal(first[0], second[0]) or not torch.equal(first[1][0], second[1][0])
+    ordered = [items[:, torch.argsort(users * N_ITEMS + items[0], stable=True)] for users, items in (first, second)]
+    assert torch.equal(ordered[0][0], ordered[1][0])
+    assert not torch.equal(ordered[0][1:], ordered[1][1:])
 
 
 def test_rows_come_once_in_random_order_with_their_columns_together() -> None:

@@ -9,6 +9,7 @@ The paper's tower of 3 layers and 8 factors reaches HR@10 .671 and NDCG@10 .399 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.sampling import Batches, PositivesAndNegatives
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 # The three towers of S4 by their number of hidden layers; the widths of the third are worked out from its parameter table.
 SIZES: dict[int, dict[str, Any]] = {
@@ -36,7 +37,13 @@ HIDDEN_CELLS = 1_000_000  # hidden units held at once while scoring everything: 
 
 
 class Tower(nn.Module):
-    """Embeddings and perceptron; (B,) users and (B, M) items give (B, M) logits."""
+    """Embeddings and perceptron; (P,) users and (M, P) items give (M, P) logits.
+
+    Everything is kept features first, (D, rows): layers this narrow are several times faster so on a CPU, the gradient of the
+    lookup above all. The first layer is linear in [p_u ; q_i], so that its user half is computed once for all M items.
+    """
+
+    activation: Callable[[Tensor], Tensor]
 
     def __init__(
         self,
@@ -48,37 +55,51 @@ class Tower(nn.Module):
         embedding_std: float,
     ) -> None:
         super().__init__()
-        self.user_embedding = nn.Embedding(n_users, embedding_dim)
-        self.item_embedding = nn.Embedding(n_items, embedding_dim)
-        self.first = nn.Linear(2 * embedding_dim, layers[0])
-        steps: list[nn.Module] = [ACTIVATIONS[activation]()]
-        for n_in, n_out in pairwise(layers):
-            steps += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
-        self.rest = nn.Sequential(*steps, nn.Linear(layers[-1], 1))
-        for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=embedding_std)
-            elif isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        self.user_embedding = nn.Parameter(torch.empty(embedding_dim, n_users))
+        self.item_embedding = nn.Parameter(torch.empty(embedding_dim, n_items))
+        widths = (2 * embedding_dim, *layers, 1)
+        self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths))
+        self.activation = ACTIVATIONS[activation]
+        for embedding in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(embedding, std=embedding_std)
+        for layer in self.linear:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
-    def halves(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The first layer is linear in [p_u ; q_i]: return its user half (with bias) and its item half, (…, H) each."""
-        user_weight, item_weight = self.first.weight.split(self.user_embedding.embedding_dim, dim=1)
-        user_half = nn.functional.linear(self.user_embedding(users), user_weight, self.first.bias)
-        return user_half, nn.functional.linear(self.item_embedding(items), item_weight)
+    @property
+    def linear(self) -> list[nn.Linear]:
+        """The layers, from the embeddings to the logit."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def halves(self, user_vectors: Tensor, item_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The first layer's user half with its bias (H, …) and its item half (H, …), for (D, …) vectors."""
+        first = self.linear[0]
+        user_weight, item_weight = first.weight.chunk(2, dim=1)
+        return torch.addmm(first.bias[:, None], user_weight, user_vectors), item_weight @ item_vectors
+
+    def climb(self, hidden: Tensor) -> Tensor:
+        """(N,) logits of (H, N) outputs of the first layer, before its activation."""
+        for layer in self.linear[1:]:
+            hidden = torch.addmm(layer.bias[:, None], layer.weight, self.activation(hidden))
+        return hidden.squeeze(0)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return the (B, M) logits of M items for each of B users."""
-        user_half, item_half = self.halves(users, items)  # (B, H), (B, M, H)
-        return self.rest(user_half[:, None, :] + item_half).squeeze(-1)  # (B, M)
+        """Return the (M, P) logits of M items for each of P users."""
+        user_half, item_half = self.halves(
+            self.user_embedding.index_select(1, users), self.item_embedding.index_select(1, items.flatten())
+        )
+        hidden = item_half.view(-1, *items.shape) + user_half[:, None]  # (H, M, P)
+        return self.climb(hidden.flatten(1)).view(items.shape)
 
     def score_all(self, users: Tensor) -> Tensor:
-        """Return the (B, I) logits of every item, with the first layer computed once per user and once per item."""
-        items = torch.arange(self.item_embedding.num_embeddings, device=users.device)
-        user_half, item_half = self.halves(users, items)  # (B, H), (I, H)
+        """Return the (B, I) logits of every item; the first layer is computed once per user and once per item."""
+        user_half, item_half = self.halves(self.user_embedding.index_select(1, users), self.item_embedding)
         step = max(1, HIDDEN_CELLS // item_half.numel())
-        return torch.cat([self.rest(part[:, None, :] + item_half).squeeze(-1) for part in user_half.split(step)])
+        logits = []
+        for part in user_half.split(step, dim=1):
+            hidden = part[:, :, None] + item_half[:, None]  # (H, b, I)
+            logits.append(self.climb(hidden.flatten(1)).view(hidden.shape[1:]))
+        return torch.cat(logits)
 
 
 @dataclass(kw_only=True)
