@@ -46,7 +46,7 @@ WITHOUT_SEED = ("loo-full", "temporal")
 def data(draw: Any) -> Interactions:
     """Users with few and with many rows, tied times, half stars; always enough unseen items for 99 negatives."""
     n_users, n_rows = draw(st.integers(10, 40)), draw(st.integers(150, 500))
-    return random_interactions(draw(st.integers(0, 10_000)), n_users, 160, n_rows, draw(st.sampled_from([1, 5, 1000])))
+    return random_interactions(draw(st.integers(0, 10_000)), n_users, 260, n_rows, draw(st.sampled_from([1, 5, 1000])))
 
 
 def options(protocol: str, seed: int) -> dict[str, int]:
