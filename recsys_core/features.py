@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from recsys_core.datasets import MovieLens
+from recsys_core.datasets import MovieLens, frames_sha256
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions, Vocabulary
 
@@ -93,7 +93,9 @@ def clean_as_s2(data: MovieLens) -> tuple[MovieLens, list[CleaningStep]]:
         affected = ratings["item_id"].isin(gone)
         steps.append(CleaningStep(step, len(gone), int(affected.sum())))
         movies, ratings = movies[~movies["item_id"].isin(gone)], ratings[~affected]
-    return replace(data, ratings=ratings.reset_index(drop=True), movies=movies.reset_index(drop=True)), steps
+    ratings, movies = ratings.reset_index(drop=True), movies.reset_index(drop=True)
+    sha256 = frames_sha256({"ratings": ratings, "movies": movies})
+    return replace(data, ratings=ratings, movies=movies, sha256=sha256), steps
 
 
 def encode(data: MovieLens) -> tuple[Interactions, Vocabulary]:

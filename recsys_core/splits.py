@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -350,4 +351,7 @@ def make_split(protocol: str, interactions: Interactions, **options: object) -> 
     """Split by a protocol's name; `options` are that protocol's own (fold, fold_in, seed, …)."""
     if protocol not in PROTOCOLS:
         raise StudyError(f"Unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.")
+    allowed = list(signature(PROTOCOLS[protocol]).parameters)[1:]
+    if unknown := sorted(options.keys() - allowed):
+        raise StudyError(f"Protocol {protocol} has no option {unknown[0]!r}: allowed are {', '.join(allowed)}.")
     return PROTOCOLS[protocol](interactions, **options)

@@ -421,3 +421,8 @@ def test_popularity_on_the_ncf_files_gives_the_published_numbers(ncf_ml_1m: Movi
     assert users["ndcg@10"].mean() == pytest.approx(0.254, abs=0.002)
     assert split.negatives is not None
     assert int((split.negatives == split.test.binary.indices[:, None]).any(axis=1).sum()) == 156
+
+
+def test_an_option_that_a_protocol_does_not_have_is_refused_with_its_own() -> None:
+    with pytest.raises(StudyError, match="Protocol temporal has no option 'fold'"):
+        make_split("temporal", make_interactions([(0, 0), (1, 1)], 2, 2), fold=1)
