@@ -29,6 +29,7 @@ for job in jobs:
             job.state("tsv")
         params:
             command=job.command,
+        priority: int(job.entry.get("training", False))
         resources:
             gpu=int(bool(config.get("gpu") and job.entry.get("training"))),
         shell:
