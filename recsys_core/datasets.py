@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pooch
 import psutil
 
 from recsys_core import formats, sources
@@ -187,7 +186,7 @@ def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tu
     hashes = {}
     for table, frame in tables.items():
         frame.to_parquet(scratch / f"{table}.parquet", compression="zstd", index=False)
-        hashes[table] = pooch.file_hash(str(scratch / f"{table}.parquet"))
+        hashes[table] = sources.digest(scratch / f"{table}.parquet")
     meta = {
         "format": CACHE_FORMAT,
         "source": found.source,

@@ -168,14 +168,15 @@ def _verified(path: Path, known_hash: str | None, where: str) -> str:
     """Return a file's SHA-256; a file that differs from its known hash is deleted and refused."""
     if known_hash is not None:
         algorithm, expected = known_hash.split(":")
-        found = _digest(path, algorithm)
+        found = digest(path, algorithm)
         if found != expected:
             path.unlink()
             raise StudyError(f"{where}: damaged, deleted, its {algorithm} is {found} instead of {expected}")
-    return _digest(path, "sha256")
+    return digest(path)
 
 
-def _digest(path: Path, algorithm: str) -> str:
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return a file's hash in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
