@@ -336,6 +336,15 @@ def test_the_smoke_profile_runs_every_notebook_and_touches_nothing_tracked(proje
     assert {path: path.read_bytes() for path in project.glob("notebooks/*")} == before
 
 
+def test_a_rerun_keeps_its_executed_notebook_and_prints_and_saves_a_summary(project):
+    done = run(project, "rerun", "first", "epochs=3")
+    assert done.returncode == 0 and "epochs" in done.stdout
+    (summary_file,) = project.glob("reports/runs/*/summary.csv")
+    assert summary_file.read_text() == "epochs\n3\n" and str(summary_file.relative_to(project)) in done.stdout
+    (copy,) = project.glob("reports/runs/*/first.ipynb")
+    assert (copy.parent / "results/first.csv").exists()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are followed as Linux does")
 def test_a_killed_run_leaves_what_the_next_one_ends_and_repeats(project):
     wait = "import time\nfrom pathlib import Path\n\ntime.sleep(0 if Path('go').exists() else 60)\n"

@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -71,14 +73,24 @@ def remove_leftovers(root: Path) -> None:
 
 def error_of(copy: Path) -> str:
     """Where and why an executed copy stopped: "failed in code cell 7: ValueError: …"."""
-    cells = json.loads(copy.read_text(encoding="utf-8"))["cells"] if copy.exists() else []
-    codes = [cell for cell in cells if cell["cell_type"] == "code"]
-    for number, cell in enumerate(codes, start=1):
+    for number, cell in enumerate(_cells_of(copy), start=1):
         for output in cell["outputs"]:
             if output["output_type"] == "error":
                 return f"failed in code cell {number}: {output['ename']}: {output['evalue']}"
-    done = sum(cell["execution_count"] is not None for cell in codes)
-    return f"stopped without an error after {done} of {len(codes)} code cells"
+    return f"stopped without an error after {progress_of(copy)}"
+
+
+def progress_of(copy: Path) -> str:
+    """How far an executed copy is: "6 of 20 code cells"."""
+    cells = _cells_of(copy)
+    return f"{sum(cell['execution_count'] is not None for cell in cells)} of {len(cells)} code cells"
+
+
+def _cells_of(copy: Path) -> list[dict[str, Any]]:
+    with suppress(FileNotFoundError, ValueError):  # not begun, or being written at this moment
+        cells = json.loads(copy.read_text(encoding="utf-8"))["cells"]
+        return [cell for cell in cells if cell["cell_type"] == "code"]
+    return []
 
 
 def _write_if_changed(path: Path, text: str) -> None:

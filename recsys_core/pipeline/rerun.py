@@ -94,5 +94,7 @@ def summary(frames: list[pd.DataFrame]) -> pd.DataFrame:
     keys = [c for c in first if c not in first.select_dtypes("float") and c != "seed"]
     keys = [c for c in keys if all(set(frame[c]) == set(first[c]) for frame in frames)]
     measures = [column for column in numbers if column not in keys]
+    if not measures:
+        return first
     groups = table.groupby(keys or (lambda _: 0), dropna=False, sort=False)[measures].agg(["mean", "std"])
     return groups.set_axis(["_".join(pair) for pair in groups.columns], axis=1).reset_index(drop=not keys)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,10 +18,11 @@ import psutil
 
 from recsys_core.errors import StudyError
 from recsys_core.pipeline.clean import write_back
-from recsys_core.pipeline.prepare import error_of, is_done, prepare, record, remove_leftovers
+from recsys_core.pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
 from recsys_core.pipeline.study import Job, Study, cuda_available
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
+SILENCE_S = 30.0  # after which a running notebook says how far it is
 EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule|MissingOutputException in rule) ([\w-]+)")
 
 
@@ -67,16 +69,19 @@ class Progress:
         self.started_s: dict[str, float] = {}
         self.failed: list[str] = []
         self.finished = 0
+        self.over = threading.Event()
 
     def follow(self, process: "subprocess.Popen[str]") -> list[str]:
         """Print progress until Snakemake ends; one sentence for each notebook that failed."""
         path = Path("reports/executed/snakemake.log")
         assert process.stdout is not None
+        threading.Thread(target=self._remind, daemon=True).start()
         with open(self.study.root / path, "w", buffering=1) as log:
             for line in process.stdout:
                 log.write(line)
                 if (match := EVENT.match(line.strip())) and match[2] in self.jobs:
                     self.event(match[1], match[2])
+        self.over.set()
         if process.wait() != 0 and not self.failed:
             self.failed.append(f"Snakemake stopped with exit status {process.returncode}; {path} says why.")
         if not self.failed:
@@ -97,9 +102,15 @@ class Progress:
             lacking = f"did not write all of {', '.join(job.entry['outputs'])}"
             error = lacking if kind.startswith("Missing") else error_of(self.study.root / job.copy)
             self.failed.append(f"{job.name} {error}; see its executed copy, {job.copy}.")
-        seconds = time.monotonic() - self.started_s[rule]
+        seconds = time.monotonic() - self.started_s.pop(rule)
         progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
         print(f"{job.name}: {'finished' if finished else 'failed'}, {progress}", flush=True)
+
+    def _remind(self) -> None:
+        while not self.over.wait(SILENCE_S):
+            for rule, started_s in list(self.started_s.items()):
+                done = progress_of(self.study.root / self.jobs[rule].copy)
+                print(f"{self.jobs[rule].name}: {done}, {time.monotonic() - started_s:.0f} s", flush=True)
 
 
 def child_environment(root: Path) -> dict[str, str]:
