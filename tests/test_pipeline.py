@@ -24,7 +24,7 @@ notebooks:
   second: {after: [first], outputs: [results]}
 profiles:
   study:
-  smoke: {every: {epochs: 1}}
+  smoke: {every: {epochs: 1}, notebooks: {second: {epochs: 2}}}
   large: {stored: true, notebooks: {second: {epochs: 9}}}
   wrong: {stored: true, notebooks: {second: {epoch: 9}}}
   gpu: {profiles: [large], device: cuda}
@@ -107,7 +107,8 @@ def test_the_default_profile_passes_no_parameters_and_others_a_file(study):
 
 def test_a_stored_profile_runs_what_it_names_with_upstream_notebooks_of_its_own(study):
     assert [(job.name, job.after) for job in study.jobs("large")] == [("second", [])]
-    assert [(job.name, job.after) for job in study.jobs("study")] == [("first", []), ("second", ["first"])]
+    for profile in ("study", "smoke"):
+        assert [(job.name, job.after) for job in study.jobs(profile)] == [("first", []), ("second", ["first"])]
 
 
 def fingerprints(study, profile="study"):
@@ -331,8 +332,8 @@ def test_a_failed_notebook_names_itself_keeps_its_copy_and_the_next_run_continue
 def test_the_smoke_profile_runs_every_notebook_and_touches_nothing_tracked(project):
     before = {path: path.read_bytes() for path in project.glob("notebooks/*")}
     assert run(project, "study", "--profile", "smoke").returncode == 0
-    for name in ("first", "second"):
-        assert (project / f"reports/runs/smoke/results/{name}.csv").read_text() == "epochs\n1\n"
+    for name, epochs in (("first", 1), ("second", 2)):
+        assert (project / f"reports/runs/smoke/results/{name}.csv").read_text() == f"epochs\n{epochs}\n"
     assert {path: path.read_bytes() for path in project.glob("notebooks/*")} == before
 
 

@@ -143,9 +143,13 @@ class Study:
             raise StudyError(f"Profile {profile} needs a CUDA device and PyTorch finds none on this machine.")
         jobs = []
         for part in content.get("profiles", [profile]):
-            named = self.profiles.get(part, {}).get("notebooks", self.notebooks)
-            jobs += [self._job(part, name, device) for name in self.notebooks if name in named]
+            jobs += [self._job(part, name, device) for name in self._names(part)]
         return jobs
+
+    def _names(self, profile: str) -> list[str]:
+        """Notebooks that a profile runs: a stored one those that it names, any other one all."""
+        content = self.profiles.get(profile, {})
+        return [name for name in self.notebooks if not content.get("stored") or name in content["notebooks"]]
 
     def _job(self, profile: str, name: str, device: str | None) -> Job:
         overrides, defaults = self.overrides(profile, name), self.defaults(name)
@@ -153,7 +157,7 @@ class Study:
             overrides["device"] = device
         check_overrides(name, overrides, defaults)
         content, entry = self.profiles[profile], self.notebooks[name]
-        after = [each for each in entry.get("after", []) if each in content.get("notebooks", self.notebooks)]
+        after = [each for each in entry.get("after", []) if each in self._names(profile)]
         output, figures = self.output(profile, defaults | overrides)
         executed = Path("reports/executed") / (f"{profile}-{device}" if device else profile)
         redirected = profile != "study" and not content.get("stored")
