@@ -138,8 +138,8 @@ def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recomm
 class Experiments:
     """Runs models for one notebook and keeps their rows.
 
-    While results are being checked (`notebook.check`) only the first seed is trained: its main metric must equal the committed one,
-    and the other seeds' rows are read as committed.
+    While results are being checked (`notebook.check`) only the first seed is trained, `check` compares its main metrics with the
+    committed ones, and the other seeds' rows are read as committed.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
@@ -149,6 +149,7 @@ class Experiments:
         self.committed = notebook.read_committed() if notebook.check else None
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
+        self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
         self.histories: dict[tuple[str, str], pd.DataFrame] = {}
 
     def splits(self, protocol: str) -> list[Split]:
@@ -211,17 +212,29 @@ class Experiments:
         }
 
     def _collect(self, rows: pd.DataFrame, users: list[pd.DataFrame], labels: dict[str, str], stochastic: bool) -> None:
+        for _, part in rows[rows["seed"] == rows["seed"].iloc[0]].groupby("variant", dropna=False):
+            main = MEASUREMENTS[labels["protocol"]].main
+            self.to_check.append((part, main if main in set(part["metric"]) else "rmse", stochastic))
         if self.committed is not None:
-            for _, part in rows.groupby("variant", dropna=False):
-                metrics = part["metric"].tolist()
-                main = MEASUREMENTS[labels["protocol"]].main
-                check_against(self.committed, part, main if main in metrics else "rmse", stochastic)
             mine = (self.committed[list(labels)] == pd.Series(labels)).all(axis=1)
             rows = pd.concat([rows, self.committed[mine & ~self.committed["seed"].isin(rows["seed"])]])
         self.results = pd.concat([self.results, rows], ignore_index=True)
         if len(users[0]):
             mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index()
             self.users = pd.concat([self.users, mean.assign(**labels)], ignore_index=True)
+
+    def check(self) -> str:
+        """While results are being checked, assert the main metric of every model and split against the committed value.
+
+        Returns what was (or is to be) compared. Raises StudyError where a result has changed.
+        """
+        if self.notebook.check and self.committed is None:
+            raise StudyError(f"{self.notebook.name} has no committed results to compare with: run `make study` first.")
+        for part, metric, stochastic in self.to_check:
+            if self.committed is not None:
+                check_against(self.committed, part, metric, stochastic)
+        metrics = ", ".join(sorted({metric for _, metric, _ in self.to_check}))
+        return f"{len(self.to_check)} results with the first seed are what `make test` compares: {metrics}"
 
     def board(self, protocol: str, *metrics: str) -> pd.DataFrame:
         """The leaderboard of what was run under `protocol`, see `results.leaderboard`."""

@@ -252,5 +252,12 @@ def test_checking_trains_the_first_seed_alone_and_reads_the_others(fits: list[Fi
 def test_checking_notices_a_changed_result(tmp_path: Path) -> None:
     committed(tmp_path, [0])
     checked = Experiments(notebook(tmp_path, check=True), data())
+    checked.run("NCF", ncf(learning_rate=0.5, epochs=1), ["loo-full"], [0])
     with pytest.raises(StudyError, match=r"NCF, loo-full .* committed, more than"):
-        checked.run("NCF", ncf(learning_rate=0.5, epochs=1), ["loo-full"], [0])
+        checked.check()
+
+
+def test_checking_without_committed_results_fails(tmp_path: Path) -> None:
+    checked = Experiments(notebook(tmp_path, check=True), data())
+    with pytest.raises(StudyError, match="no committed results to compare with"):
+        checked.check()
