@@ -109,8 +109,9 @@ class Progress:
     def _remind(self) -> None:
         while not self.over.wait(SILENCE_S):
             for rule, started_s in list(self.started_s.items()):
-                done = progress_of(self.study.root / self.jobs[rule].copy)
-                print(f"{self.jobs[rule].name}: {done}, {time.monotonic() - started_s:.0f} s", flush=True)
+                job, seconds = self.jobs[rule], time.monotonic() - started_s
+                if seconds > SILENCE_S / 2:
+                    print(f"{job.name}: {progress_of(self.study.root / job.copy)}, {seconds:.0f} s", flush=True)
 
 
 def child_environment(root: Path) -> dict[str, str]:
