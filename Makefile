@@ -4,7 +4,7 @@ VENV ?= .venv
 PROFILE ?= study
 JOBS ?= 2
 BIN = $(VENV)/bin
-RUN = $(BIN)/python -m recsys_core.pipeline
+RUN = $(BIN)/python -m pipeline
 
 # An environment of one's own (VENV=path) is completed, never made or cleared; .venv counts only once its stamp is there.
 OWN = $(and $(filter-out .venv,$(VENV)),$(wildcard $(VENV)/bin/python))
@@ -36,14 +36,14 @@ test: $(ENVIRONMENT)  ## lint, types, unit tests, and every notebook against its
 
 lab: $(ENVIRONMENT)  ## JupyterLab on this environment; notebooks are cleaned when saved [LAB_ARGS=]
 	@exec $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks \
-		--ContentsManager.pre_save_hook=recsys_core.pipeline.clean.clean_on_save $(LAB_ARGS)
+		--ContentsManager.pre_save_hook=pipeline.clean.clean_on_save $(LAB_ARGS)
 
 rerun: $(ENVIRONMENT)  ## one notebook with other parameters: NOTEBOOK=30_ncf [DEVICE= DATASET= SEEDS=0-9 PARAMS="epochs=3"]
 	@set -f; exec $(RUN) rerun --seeds "$(SEEDS)" "$(NOTEBOOK)" $(if $(DEVICE),device=$(DEVICE)) \
 		$(if $(DATASET),dataset=$(DATASET)) $(PARAMS)
 
 timings: $(ENVIRONMENT)  ## measure speed and memory into reports/timings.csv [DEVICE=cpu]
-	@exec $(BIN)/python -m recsys_core.benchmarks --device $(or $(DEVICE),cpu)
+	@exec $(BIN)/python -m pipeline.benchmarks --device $(or $(DEVICE),cpu)
 
 $(VENV)/.complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than \
@@ -56,5 +56,5 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	@touch $@
 
 packages:
-	@missing="$$($(VENV)/bin/python recsys_core/pipeline/missing.py requirements.lock)" || exit 1; \
+	@missing="$$($(VENV)/bin/python pipeline/missing.py requirements.lock)" || exit 1; \
 	test -z "$$missing" || $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) $$missing

@@ -1,6 +1,6 @@
 # Decides which notebooks must run; papermill runs them. `snakemake -np --config profile=study` prints the plain lines.
-from recsys_core.pipeline.prepare import prepare
-from recsys_core.pipeline.study import Study
+from pipeline.prepare import prepare
+from recsys_core.study import Study
 
 study = Study()
 jobs = study.jobs(config.get("profile", "study"))

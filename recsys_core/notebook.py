@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.pipeline.study import ROOT, Study, assignments, check_overrides
+from recsys_core.study import ROOT, Study, assignments, check_overrides
 
 TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -22,8 +22,8 @@ IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
 # Used without being imported: a program that is called, a plugin of pytest, what a method of pandas needs, type stubs.
 CALLED = {
     "jupyterlab": ("Makefile", "jupyter lab"),
-    "papermill": ("recsys_core/pipeline/study.py", "papermill {"),
-    "snakemake": ("recsys_core/pipeline/run.py", "-m snakemake"),
+    "papermill": ("recsys_core/study.py", "papermill {"),
+    "snakemake": ("pipeline/run.py", "-m snakemake"),
     "ruff": ("Makefile", "/ruff check"),
     "mypy": ("Makefile", "/mypy"),
     "pytest-xdist": ("Makefile", "-n 2"),
@@ -72,7 +72,7 @@ def test_the_installed_version_is_the_pinned_one(name):
 
 def python_sources():
     yield (ROOT / "Snakefile").read_text()
-    for folder in ("recsys_core", "tests"):
+    for folder in ("recsys_core", "pipeline", "tests"):
         yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         yield from ("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])

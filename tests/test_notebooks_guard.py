@@ -7,8 +7,8 @@ from statistics import median
 import nbformat
 import pytest
 
-from recsys_core.pipeline.clean import clean
-from recsys_core.pipeline.study import ROOT, Study
+from pipeline.clean import clean
+from recsys_core.study import ROOT, Study
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST_BYTES = 300_000

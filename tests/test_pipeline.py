@@ -11,12 +11,12 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from pipeline.clean import clean, clean_file, clean_on_save, write_back
+from pipeline.missing import missing
+from pipeline.prepare import error_of, prepare, record, remove_leftovers
+from pipeline.rerun import parse_seeds, parse_settings, rerun, summary
 from recsys_core.errors import StudyError
-from recsys_core.pipeline.clean import clean, clean_file, clean_on_save, write_back
-from recsys_core.pipeline.missing import missing
-from recsys_core.pipeline.prepare import error_of, prepare, record, remove_leftovers
-from recsys_core.pipeline.rerun import parse_seeds, parse_settings, rerun, summary
-from recsys_core.pipeline.study import ROOT, Study, check_overrides
+from recsys_core.study import ROOT, Study, check_overrides
 
 STUDY = """
 notebooks:
@@ -69,13 +69,13 @@ def test_an_unknown_parameter_of_a_profile_is_refused_before_anything_runs(study
 
 
 def test_a_profile_for_cuda_is_refused_without_a_device(study, monkeypatch):
-    monkeypatch.setattr("recsys_core.pipeline.study.cuda_available", lambda: False)
+    monkeypatch.setattr("recsys_core.study.cuda_available", lambda: False)
     with pytest.raises(StudyError, match="needs a CUDA device"):
         study.jobs("gpu")
 
 
 def test_the_gpu_profile_runs_other_profiles_and_stores_by_class_of_device(study, monkeypatch):
-    monkeypatch.setattr("recsys_core.pipeline.study.cuda_available", lambda: True)
+    monkeypatch.setattr("recsys_core.study.cuda_available", lambda: True)
     write_notebook(study.root, "second", 'device = "auto"')
     path = study.root / "notebooks/second.ipynb"
     path.write_text(path.read_text().replace('"epochs = 20"', '"epochs = 20\\n", "device = \'auto\'"'))
@@ -135,7 +135,7 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
     ("place", "changed"),
     [
         ("recsys_core/metrics.py", [True, True]),
-        ("recsys_core/pipeline/run.py", [False, False]),
+        ("pipeline/run.py", [False, False]),
         ("requirements.lock", [True, True]),
         ("reports/stored/large/cpu/results/second.csv", [False, True]),
     ],
@@ -295,7 +295,7 @@ def test_only_packages_that_are_absent_are_named_missing(tmp_path):
 
 
 def run(root, *arguments):
-    command = [sys.executable, "-m", "recsys_core.pipeline", *arguments]
+    command = [sys.executable, "-m", "pipeline", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -307,8 +307,9 @@ def project(tmp_path_factory):
     make_project(root)
     shutil.copy(ROOT / "Snakefile", root)
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "recsys_core/pipeline", root / "recsys_core/pipeline", ignore=ignored)
-    for name in ("__init__.py", "errors.py", "files.py"):
+    shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=ignored)
+    (root / "recsys_core").mkdir(exist_ok=True)
+    for name in ("__init__.py", "errors.py", "files.py", "study.py"):
         shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
     return root
 
@@ -350,7 +351,7 @@ def test_a_rerun_keeps_its_executed_notebook_and_prints_and_saves_a_summary(proj
 def test_a_killed_run_leaves_what_the_next_one_ends_and_repeats(project):
     wait = "import time\nfrom pathlib import Path\n\ntime.sleep(0 if Path('go').exists() else 60)\n"
     write_notebook(project, "second", wait + WRITE.format(name="second"))
-    command = [sys.executable, "-m", "recsys_core.pipeline", "study"]
+    command = [sys.executable, "-m", "pipeline", "study"]
     environment = {**os.environ, "PYTHONPATH": str(project)}
     killed = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
     for line in killed.stdout:

@@ -12,7 +12,7 @@ import yaml
 
 from recsys_core.errors import StudyError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
+from pipeline.clean import write_back
+from pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
 from recsys_core.errors import StudyError
-from recsys_core.pipeline.clean import write_back
-from recsys_core.pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
-from recsys_core.pipeline.study import Job, Study, cuda_available
+from recsys_core.study import Job, Study, cuda_available
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
 SILENCE_S = 30.0  # after which a running notebook says how far it is

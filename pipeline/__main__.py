@@ -1,18 +1,18 @@
-"""`python -m recsys_core.pipeline`: what the Makefile calls."""
+"""`python -m pipeline`: what the Makefile calls."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from pipeline.clean import clean_file
+from pipeline.run import run_profile
 from recsys_core.errors import StudyError
-from recsys_core.pipeline.clean import clean_file
-from recsys_core.pipeline.run import run_profile
-from recsys_core.pipeline.study import ROOT, Study
+from recsys_core.study import ROOT, Study
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; errors of the user are one sentence and exit status 1."""
-    parser = argparse.ArgumentParser(prog="python -m recsys_core.pipeline", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("study", help="run the notebooks of a profile")
     study.add_argument("--profile", default="study")
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "clean":
             return int(any([clean_file(path) for path in options.files]))
         if options.command == "rerun":
-            from recsys_core.pipeline.rerun import rerun
+            from pipeline.rerun import rerun
 
             rerun(Study(ROOT), options.notebook, options.settings, options.seeds)
         else:

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from pipeline.prepare import error_of
+from pipeline.run import alone, child_environment
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.pipeline.prepare import error_of
-from recsys_core.pipeline.run import alone, child_environment
-from recsys_core.pipeline.study import Study, check_overrides, device_class, digest
+from recsys_core.study import Study, check_overrides, device_class, digest
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Speed and memory, measured: `python -m recsys_core.benchmarks [--device cpu]` writes `reports/timings.csv`, keyed by machine.
+"""Speed and memory, measured: `python -m pipeline.benchmarks [--device cpu]` writes `reports/timings.csv`, keyed by machine.
 
 Everything that is compared is measured in one run, in turns, and stored as medians. Rows of other machines stay as they are.
 """
@@ -35,10 +35,10 @@ from recsys_core.losses import binary_cross_entropy
 from recsys_core.models import EASE, NCF
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.ncf import SIZES, Tower
-from recsys_core.pipeline.study import ROOT
 from recsys_core.results import public_versions
 from recsys_core.sampling import PositivesAndNegatives
 from recsys_core.splits import make_split
+from recsys_core.study import ROOT
 from recsys_core.train import resolve_device, train_epoch
 
 TIMINGS = ROOT / "reports" / "timings.csv"
@@ -179,7 +179,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def side_by_side(device: str) -> float:
     """Summed samples per second of two processes with one thread each, running at the same time."""
-    line = [sys.executable, "-m", "recsys_core.benchmarks", "--device", device, "--loop-only"]
+    line = [sys.executable, "-m", "pipeline.benchmarks", "--device", device, "--loop-only"]
     processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     return sum(float(process.communicate()[0]) for process in processes)
 
