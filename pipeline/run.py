@@ -18,6 +18,7 @@ import psutil
 
 from pipeline.clean import write_back
 from pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
+from recsys_core.datasets import load
 from recsys_core.errors import StudyError
 from recsys_core.study import Job, Study, cuda_available
 
@@ -34,6 +35,7 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
     """
     jobs = study.jobs(profile)
     with alone(study.root):
+        fetch_data(study, jobs)
         prepare(study, jobs)
         failed = Progress(study, jobs).follow(start_snakemake(study, profile, jobs_at_once))
         for job in jobs if profile == "study" else []:
@@ -41,6 +43,13 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
                 print(f"{job.name}: edited while it ran, so not written back; run make study again")
     if failed:
         raise StudyError("\n".join(failed))
+
+
+def fetch_data(study: Study, jobs: list[Job]) -> None:
+    """Get the data sets of all notebooks once, before any of them runs; raises StudyError where one cannot be had."""
+    parameters = [study.defaults(job.name) | job.overrides for job in jobs]
+    for dataset in sorted({values["dataset"] for values in parameters if "dataset" in values}):
+        print(f"{dataset}: {len(load(dataset).ratings):,} ratings", flush=True)
 
 
 def start_snakemake(study: Study, profile: str, jobs_at_once: int) -> "subprocess.Popen[str]":
