@@ -309,7 +309,7 @@ def project(tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=ignored)
     (root / "recsys_core").mkdir(exist_ok=True)
-    for name in ("__init__.py", "errors.py", "files.py", "study.py"):
+    for name in ("__init__.py", "datasets.py", "errors.py", "files.py", "formats.py", "sources.py", "study.py"):
         shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
     return root
 
