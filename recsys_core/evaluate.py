@@ -43,11 +43,10 @@ class Ranking:
             {"value": values.mean(), "n_users": values.notna().sum(), "n_missing": values.isna().sum()}
         )
         for cutoff in sorted({int(column.split("@")[1]) for column in values.columns.astype(str)}):
-            table.loc[f"coverage@{cutoff}"] = [
-                metrics.coverage(self.lists[:, :cutoff], self.n_items),
-                len(self.lists),
-                0,
-            ]
+            top = self.lists[:, :cutoff]
+            table.loc[f"coverage@{cutoff}"] = [metrics.coverage(top, self.n_items), len(top), 0]
+            table.loc[f"exposure_gini@{cutoff}"] = [metrics.exposure_gini(top, self.n_items), len(top), 0]
+        table["n_fallback"] = int(self.users["fallback"].sum())
         return table.rename_axis("metric").reset_index().astype({"n_users": int, "n_missing": int})
 
 
@@ -142,7 +141,8 @@ class RankingTask:
     """What is ranked for whom.
 
     `train` holds the rows that the model was fitted on, `test` the relevant ones, `history` what is known of held-out users
-    (None: the test users' training rows). `negatives` (U, n) restricts each user's candidates to the test item and these.
+    (None: the test users' training rows). `negatives` (U, n) restricts each user's candidates to the test item and these. `users`
+    are ranked whether or not they have a relevant row (None: the users of `test`).
     """
 
     train: Interactions
@@ -151,6 +151,7 @@ class RankingTask:
     negatives: np.ndarray | None = None
     cutoffs: tuple[int, ...] = CUTOFFS
     allow_overlap: bool = False
+    users: np.ndarray | None = None
     seen: Interactions = field(init=False)
 
     def __post_init__(self) -> None:
@@ -164,7 +165,7 @@ class RankingTask:
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield users in batches: first those with a history, then those without, never mixed."""
-        users = np.unique(self.test.users)
+        users = np.unique(self.test.users if self.users is None else self.users)
         known = self.seen.user_counts[users] > 0
         size = max(1, CHUNK_CELLS // self.test.n_items)
         for group in (users[known], users[~known]):

@@ -6,6 +6,7 @@ many epochs, and test is read once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 
 from recsys_core import evaluate
 from recsys_core.datasets import MovieLens
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.models.base import Recommender
 from recsys_core.models.neural import NeuralRecommender
@@ -24,7 +25,7 @@ from recsys_core.results import CELL, check_against, fingerprint, leaderboard, p
 from recsys_core.splits import Split, make_split
 
 RANKING = ("hit_ratio", "ndcg", "mrr", "map", "recall", "recall_capped", "precision")
-BEYOND_ACCURACY = ("diversity", "coverage", "novelty", "popularity_bias")
+BEYOND_ACCURACY = ("diversity", "coverage", "exposure_gini", "novelty", "popularity_bias")
 
 
 def _at(names: tuple[str, ...], *cutoffs: int) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.
     """Measure a fitted model on the split's test rows: tidy summary rows and per-user values.
 
     `train` names the rows it was fitted on, "refit" or "train". The summary has columns variant, metric, value, n_users,
-    n_missing; the per-user frame user, variant and a column per metric (empty where only ratings are measured).
+    n_missing, n_fallback; the per-user frame user, variant and a column per metric, `squared_error` (sum) and `n_rows` for ratings.
     """
     plan, known = MEASUREMENTS[split.protocol], getattr(split, train)
     overlap = split.protocol == "as-reported"
@@ -83,17 +84,25 @@ def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.
     if plan.rating and model.traits.predicts_ratings:
         rated = evaluate.rate(model, known, split.test, split.test_history, overlap)
         summaries.append(_rating_summary(rated).assign(variant=split.variant))
+        by_user = rated.groupby("user")["squared_error"].agg(["sum", "size"]).reset_index()
+        by_user.columns = ["user", "squared_error", "n_rows"]
+        users.append(by_user.astype({"n_rows": "float64"}).assign(variant=split.variant))
     if plan.ranking and (split.negatives is not None or split.protocol != "as-reported"):
         for suffix, stars in plan.relevance:
             test = split.test if not stars else split.test.take(split.test.ratings >= stars)
-            task = evaluate.RankingTask(known, test, split.test_history, split.negatives, plan.cutoffs, overlap)
+            task = evaluate.RankingTask(
+                known, test, split.test_history, split.negatives, plan.cutoffs, overlap, split.test.users
+            )
             for group, ranking in _groups(evaluate.rank(model, task), split.protocol):
                 variant = ", ".join(part for part in (split.variant, suffix, group) if part)
                 summary = ranking.summary()
                 summaries.append(summary[summary["metric"].isin(plan.ranking)].assign(variant=variant))
                 columns = [name for name in plan.ranking if name in ranking.users]
                 users.append(ranking.users[["user", *columns]].assign(variant=variant))
-    return pd.concat(summaries, ignore_index=True), pd.concat(users, ignore_index=True) if users else pd.DataFrame()
+    per_user = (
+        pd.concat(users).groupby(["variant", "user"]).first().reset_index()
+    )  # one line a user, ratings beside ranks
+    return pd.concat(summaries, ignore_index=True), per_user
 
 
 def _groups(ranking: evaluate.Ranking, protocol: str) -> list[tuple[str, evaluate.Ranking]]:
@@ -122,7 +131,7 @@ def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
         "accuracy_liked": right.mean(),
     }
     return pd.DataFrame({"metric": list(values), "value": list(values.values())}).assign(
-        n_users=rated["user"].nunique(), n_missing=int(rated["fallback"].sum())
+        n_users=rated["user"].nunique(), n_missing=0, n_fallback=rated.loc[rated["fallback"], "user"].nunique()
     )
 
 
@@ -162,18 +171,31 @@ class Experiments:
         return [make_split(protocol, self.rows, **options, **variant) for variant in VARIANTS.get(protocol, [{}])]
 
     def run(
-        self, name: str, model: Recommender, protocols: list[str], seeds: list[int], settings: str = "stated"
+        self,
+        name: str,
+        model: Recommender,
+        protocols: Sequence[str | Split],
+        seeds: list[int],
+        settings: str = "stated",
     ) -> Recommender:
         """Run a model under protocols with every seed; return the model of the first seed and split.
 
-        Rating protocols are left out for models that do not predict ratings. Splits that train on the same rows (`loo-full` and
-        `loo-sampled`) share one fit. Models that draw nothing at random are fitted once, whatever the seeds.
+        A protocol is a name or a split made by hand. Rating protocols are left out for models that do not predict ratings.
+        Splits that train on the same rows (`loo-full` and `loo-sampled`) share one fit. Models that draw nothing at random are
+        fitted once, whatever the seeds. Raises StudyError for an unknown protocol and for nothing to run.
         """
-        if not seeds:
-            raise StudyError("seeds=[]: give at least one seed.")
-        wanted = [p for p in protocols if model.traits.predicts_ratings or MEASUREMENTS[p].ranking]
+        for what, values in (("seeds", seeds), ("protocols", protocols)):
+            if not values:
+                raise StudyError(f"{what}=[]: give at least one.")
+        choose("protocols", [p for p in protocols if isinstance(p, str)], MEASUREMENTS)
+        splits = [split for p in protocols for split in ([p] if isinstance(p, Split) else self.splits(p))]
+        splits = [s for s in splits if model.traits.predicts_ratings or MEASUREMENTS[s.protocol].ranking]
+        if not splits:
+            raise StudyError(
+                f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
+            )
         fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
-        for split in (split for protocol in wanted for split in self.splits(protocol)):
+        for split in splits:
             key = split.roles.tobytes()
             if key not in fits:
                 fits[key] = self._fit(model, split, seeds)
@@ -181,18 +203,26 @@ class Experiments:
             if selected.history_ is not None:
                 self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
             self._measure(name, split, dict(zip(seeds, fitted)), settings)
-        if not fits:
-            raise StudyError(f"{name} predicts no ratings, which is all that {', '.join(protocols)} measures.")
         return next(iter(fits.values()))[1][0]
 
     def _fit(self, model: Recommender, split: Split, seeds: list[int]) -> tuple[Recommender, list[Recommender]]:
-        """The model that selected the epoch, and the refitted models of the seeds (in their order, only what is to be trained)."""
+        """The model that selected the epoch, and the models of the seeds (in their order, only what is to be trained).
+
+        Folds are replicates, so that `rating-5fold` takes one seed a fold. `as-reported` does as the report did: the validated
+        model is the final one.
+        """
+        once = self.committed is not None or not model.traits.stochastic or split.protocol == "rating-5fold"
+        wanted = seeds[:1] if once else seeds
+        if split.protocol == "as-reported":
+            validation = split.validation if len(split.validation) else None
+            fitted = [copy(model).fit(split.train, validation, seed, split.validation_history) for seed in wanted]
+            return fitted[0], fitted
         selected, final = select_epochs(model, split)
-        once = self.committed is not None or not model.traits.stochastic
-        return selected, [copy(final).fit(split.refit, None, seed) for seed in (seeds[:1] if once else seeds)]
+        return selected, [copy(final).fit(split.refit, None, seed) for seed in wanted]
 
     def _measure(self, name: str, split: Split, fitted: dict[int, Recommender], settings: str) -> None:
-        summaries, users = zip(*(measure(model, split) for model in fitted.values()))
+        rows_of = "train" if split.protocol == "as-reported" else "refit"
+        summaries, users = zip(*(measure(model, split, rows_of) for model in fitted.values()))
         first = next(iter(fitted.values()))
         labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
         rows = pd.concat([summary.assign(seed=seed) for seed, summary in zip(fitted, summaries)], ignore_index=True)
@@ -244,7 +274,7 @@ class Experiments:
 
     def save(self) -> None:
         """Write the notebook's results and per-user values."""
-        first = [*CELL, "seed", "metric", "value", "n_users", "n_missing"]
+        first = [*CELL, "seed", "metric", "value", "n_users", "n_missing", "n_fallback"]
         self.notebook.save_results(self.results[[*first, *(c for c in self.results if c not in first)]])
         if len(self.users):
             first = [*CELL, "user"]

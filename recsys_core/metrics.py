@@ -143,6 +143,12 @@ def coverage(lists: np.ndarray, n_items: int) -> float:
     return len(np.unique(lists[lists >= 0])) / n_items
 
 
+def exposure_gini(lists: np.ndarray, n_items: int) -> float:
+    """Gini coefficient of how often each film of the catalogue is listed: 0 all equally, near 1 a few films fill all lists."""
+    shown = np.sort(np.bincount(lists[lists >= 0], minlength=n_items))
+    return float(2 * (np.arange(1, n_items + 1) * shown).sum() / (n_items * shown.sum()) - (n_items + 1) / n_items)
+
+
 def squared_error(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """Squared error per row, in stars²; the root of its mean is RMSE."""
     return (predicted - actual) ** 2

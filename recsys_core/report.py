@@ -24,7 +24,7 @@ PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light; }}
 body {{ font: 17px/1.6 Georgia, "Times New Roman", serif; color: #1c1c1c; background: #fff;
-  max-width: 46rem; margin: 0 auto; padding: 2rem 1.2rem 5rem; }}
+  max-width: 54rem; margin: 0 auto; padding: 2rem 1.2rem 5rem; }}
 h1, h2, h3, table, figcaption {{ font-family: "Helvetica Neue", Arial, sans-serif; line-height: 1.25; }}
 h1 {{ font-size: 2rem; margin: 1rem 0 1.5rem; }}
 h2 {{ font-size: 1.4rem; margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1.2rem; }}

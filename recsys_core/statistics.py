@@ -20,14 +20,50 @@ def bootstrap_means(values: np.ndarray, seed: int = 0, n_resamples: int = N_RESA
     return np.fromiter(draws, np.float64, n_resamples) / len(values)
 
 
+def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean over users (Efron & Tibshirani 1993, chapter 13)."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(bootstrap_means(values, seed), [tail, 1 - tail])
-    return float(low), float(high)
+    return _percentiles(bootstrap_means(values, seed), level)
+
+
+def rmse_interval(squared: np.ndarray, n_rows: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of RMSE over users, who bring all their rows: a cluster bootstrap.
+
+    `squared` (B,) is each user's sum of squared errors, `n_rows` (B,) their number of rows. The same seed draws the same users.
+    """
+    draws = bootstrap_means(squared.astype(np.float64), seed) / bootstrap_means(n_rows.astype(np.float64), seed)
+    return _percentiles(np.sqrt(draws), level)
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:
     """Mean difference a - b over the same users, with its percentile bootstrap interval: (difference, low, high)."""
     difference = a - b
     return float(np.nanmean(difference)), *bootstrap_interval(difference, level, seed)
+
+
+def permutation_test(a: np.ndarray, b: np.ndarray, seed: int = 0, n_resamples: int = 10_000) -> float:
+    """Two-sided p-value of the paired permutation test of mean(a) = mean(b) over the same users.
+
+    Under the null hypothesis each user's difference could as well have the other sign (Fisher 1935, section 21); p counts the sign
+    assignments with a mean at least as far from 0, the observed one included, so that it is never 0. NaN users are left out.
+    """
+    difference = (a - b)[~np.isnan(a - b)]
+    generator, observed, as_far = np.random.default_rng(seed), abs(difference.sum()), 1
+    for size in np.full(10, n_resamples // 10):
+        signs = generator.integers(0, 2, (size, len(difference)), dtype=np.int8) * 2.0 - 1
+        as_far += int((np.abs(signs @ difference) >= observed - 1e-12).sum())
+    return as_far / (10 * (n_resamples // 10) + 1)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjust (M,) p-values of one table for M comparisons (Holm 1979): sorted p times M, M - 1, …, never falling, at most 1."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * np.asarray(p_values)[order]))
+    return adjusted

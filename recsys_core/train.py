@@ -174,12 +174,13 @@ def train(
     validation: Validation | None = None,
     checkpoint: Path | None = None,
     title: str = "training",
+    identity: str = "",
 ) -> History:
     """Train `module` in place with Adam and leave it with the weights of its best epoch (without validation: of the last).
 
     With `checkpoint`, the state after every epoch is kept there and an existing file is continued from, to the same bits; it is
     removed at the end. Raises StudyError when the loss is no longer a number, leaving no checkpoint behind, and for a checkpoint
-    with another title, learning rate or weight decay.
+    with another title, learning rate, weight decay or `identity` (what else must be the same to continue: data and settings).
     """
     run = _Run(
         module,
@@ -187,7 +188,8 @@ def train(
         generator,
         History(),
         {},
-        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay}",
+        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay}"
+        + (f" ({identity})" if identity else ""),
     )
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)

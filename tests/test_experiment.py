@@ -128,7 +128,7 @@ def test_the_seeds_are_all_run_and_give_different_values(tmp_path: Path) -> None
 
 
 def test_no_seed_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"seeds=\[\]: give at least one seed"):
+    with pytest.raises(StudyError, match=r"seeds=\[\]: give at least one"):
         Experiments(notebook(tmp_path), data()).run("EASE", EASE(), ["loo-full"], [])
 
 
@@ -166,7 +166,7 @@ def test_every_protocol_measures_what_it_promises(protocol: str) -> None:
     )
     assert set(rows["metric"]) == expected
     assert plan.main in expected
-    assert bool(len(users)) == bool(plan.ranking)
+    assert len(users)
 
 
 def test_rating_errors_equal_hand_computed_ones() -> None:

@@ -258,3 +258,12 @@ def test_rating_errors_by_hand() -> None:
     predicted, actual = np.array([3.5, 1.0]), np.array([5.0, 1.0])
     assert metrics.squared_error(predicted, actual).tolist() == [2.25, 0]
     assert metrics.absolute_error(predicted, actual).tolist() == [1.5, 0]
+
+
+def test_exposure_gini_of_even_and_of_single_exposure() -> None:
+    assert metrics.exposure_gini(np.array([[0, 1], [2, 3]]), 4) == pytest.approx(0)
+    assert metrics.exposure_gini(np.array([[0], [0]]), 4) == pytest.approx(3 / 4)
+    shown = np.array([1, 2, 5])  # mean absolute difference over twice the mean
+    expected = np.abs(shown[:, None] - shown).mean() / (2 * shown.mean())
+    lists = np.repeat([0, 1, 2], shown)[:, None]
+    assert metrics.exposure_gini(lists, 3) == pytest.approx(expected)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recsys_core.statistics import bootstrap_interval, bootstrap_means, paired_interval
+from recsys_core.statistics import (
+    bootstrap_interval,
+    bootstrap_means,
+    holm,
+    paired_interval,
+    permutation_test,
+    rmse_interval,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +95,29 @@ def test_a_pair_counts_only_where_both_have_a_value() -> None:
     difference, low, high = paired_interval(a, b)
     assert difference == 2
     assert (low, high) == bootstrap_interval(np.array([1.0, 3.0]))
+
+
+def test_the_permutation_test_agrees_with_scipy() -> None:
+    generator = np.random.default_rng(3)
+    a = generator.normal(0.1, 1, 60)
+    b = generator.normal(0, 1, 60)
+    reference = stats.permutation_test(
+        (a, b), lambda x, y: (x - y).mean(), permutation_type="samples", n_resamples=20_000, random_state=0
+    )
+    assert permutation_test(a, b) == pytest.approx(reference.pvalue, abs=0.02)
+    assert permutation_test(a, a + 1) == pytest.approx(1 / 10_001)
+    assert permutation_test(a, a) == 1
+
+
+def test_holm_equals_a_hand_computed_table() -> None:
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm(np.array([0.9, 0.8])), [1, 1])
+
+
+def test_the_rmse_interval_resamples_users_with_all_their_rows() -> None:
+    squared, rows = np.full(50, 8.0), np.full(50, 2.0)
+    assert rmse_interval(squared, rows) == (2, 2)
+    generator = np.random.default_rng(0)
+    errors = generator.normal(0, 1, (400, 10)) * generator.lognormal(0, 0.5, (400, 1))
+    low, high = rmse_interval((errors**2).sum(axis=1), np.full(400, 10.0))
+    assert low < np.sqrt((errors**2).mean()) < high

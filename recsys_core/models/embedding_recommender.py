@@ -128,7 +128,8 @@ class EmbeddingRecommender(NeuralRecommender):
             raise StudyError(f"User features must have the columns of training, {expected}; got {features.columns}.")
         net = self._net
         values = (torch.as_tensor(features.values, device=self.device_) - net.user_mean) / net.user_deviation
-        embedding = net.user_embedding.weight.mean(dim=0).expand(len(values), -1)
+        trained = torch.as_tensor(self.train_.user_counts > 0, device=self.device_)
+        embedding = net.user_embedding.weight[trained].mean(dim=0).expand(len(values), -1)
         return torch.cat([embedding, values], dim=-1)
 
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender
+from recsys_core.results import fingerprint
 from recsys_core.sampling import Batches
 from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
 
@@ -68,7 +70,14 @@ class NeuralRecommender(Recommender):
                 self._validation(task),
                 task.checkpoint,
                 title=f"{type(self).__name__}, seed {task.seed}",
+                identity=self._identity(task),
             )
+
+    def _identity(self, task: FitTask) -> str:
+        """Fingerprint of the training rows and of all settings but how long and where to train."""
+        settings = {k: v for k, v in self.hyperparameters.items() if k not in ("epochs", "patience", "device")}
+        rows = hashlib.sha256(task.train.users.tobytes() + task.train.items.tobytes() + task.train.ratings.tobytes())
+        return f"settings {fingerprint(settings)[:12]}, rows {rows.hexdigest()[:12]}"
 
     def _validation(self, task: FitTask) -> Validation | None:
         if task.validation is None:
