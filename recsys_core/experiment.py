@@ -1,6 +1,6 @@
 """Runs models under protocols by the study's rules and collects the rows of one notebook.
 
-The rules: the epoch is chosen on validation with the first seed, then every seed is refitted on training + validation rows for that
+The rules: the epoch is chosen on validation with seed 0, then every seed is refitted on training + validation rows for that
 many epochs, and test is read once.
 """
 

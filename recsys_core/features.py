@@ -1,4 +1,4 @@
-"""Attributes of users and movies as arrays with named columns, and the cleaning of the seed reports.
+"""Attributes of users and movies as arrays with named columns, and the cleaning of the reports.
 
 Values are raw (years, ages, flags); a model that needs them on one scale standardises them by its training rows.
 """
@@ -72,7 +72,7 @@ class CleaningStep:
 
 
 def clean_as_s2(data: MovieLens) -> tuple[MovieLens, list[CleaningStep]]:
-    """Clean ML-100K as the seed report S2 does, and say what each step removes.
+    """Clean ML-100K as report S2 does, and say what each step removes.
 
     Movies without a release date, with fewer than 5 ratings, without a genre (flagged `unknown`) or released before 1930 go, with
     their ratings. The report drops rows with any missing value; taken over all columns that would be every movie, since

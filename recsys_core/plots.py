@@ -94,7 +94,7 @@ def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number
 
 def curves(histories: Mapping[str, pd.DataFrame], metric: str, title: str, metric_label: str) -> Figure:
     """Training loss and a validation metric by epoch, side by side, the best epoch marked; one line per model."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_INCHES, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_INCHES, 4.0 if len(histories) > 1 else 3.6))
     lower_is_better = metric in ("rmse", "mse")
     for (label, history), shade in zip(histories.items(), (BLUE, ORANGE, GREEN, VERMILION, PURPLE)):
         left.plot(history["epoch"], history["train_loss"], color=shade, label=label)
@@ -106,6 +106,6 @@ def curves(histories: Mapping[str, pd.DataFrame], metric: str, title: str, metri
     for axes in (left, right):
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
     if len(histories) > 1:
-        left.legend()
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return figure

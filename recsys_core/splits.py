@@ -237,7 +237,7 @@ def _hold_out(
 def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0) -> Split:
     """20 % of the users are test and 10 % validation users; `fold_in` of their rows, in time order, is known of them.
 
-    `fold_in=0` is the protocol of the first seed report (nothing but the attributes is known); `fold_in=0.8` its fair variant.
+    `fold_in=0` is the protocol of report S0 (nothing but the attributes is known); `fold_in=0.8` its fair variant.
     """
     if not 0 <= fold_in < 1:
         raise StudyError(
@@ -329,7 +329,7 @@ AS_REPORTED: dict[str, Callable[[Interactions, int], Split]] = {
 
 
 def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
-    """Split as a seed report did, its leaks included; `claim` is the report: S0, S1, S2 or S4 (S3 reports no experiment)."""
+    """Split as a report did, its leaks included; `claim` is the report: S0, S1, S2 or S4 (S3 reports no experiment)."""
     if claim not in AS_REPORTED:
         raise StudyError(f"No reported split for claim {claim!r}: known are {', '.join(AS_REPORTED)}.")
     return AS_REPORTED[claim](interactions, seed)

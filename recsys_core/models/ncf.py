@@ -3,7 +3,7 @@
     score(u, i) = w · φ(W_L … φ(W_1 [p_u ; q_i] + b_1) … + b_L) + b          (eq. 10, φ = ReLU)
 
 trained with the log loss (eq. 7) on every observed pair and, each epoch anew, `n_negatives` unseen items per pair, by Adam.
-Differs from the paper: towers and sizes are those of the seed report S4, without pre-training; the epoch is chosen on validation.
+Differs from the paper: towers and sizes are those of report S4, without pre-training; the epoch is chosen on validation.
 The paper's tower of 3 layers and 8 factors reaches HR@10 .671 and NDCG@10 .399 on its ML-1M files.
 """
 
