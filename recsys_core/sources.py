@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
@@ -144,7 +145,10 @@ def find(name: str, release: Release, scratch: Path) -> Found:
 
 def _download(release: Release, scratch: Path) -> Found:
     """Download and verify all files of a release; archives are unpacked flat."""
-    import pooch  # imports a notebook progress bar that warns: only where it is needed
+    with warnings.catch_warnings():
+        # It imports a notebook progress bar that warns where no widgets are installed.
+        warnings.simplefilter("ignore")
+        import pooch
 
     publisher = "GroupLens" if next(iter(release.downloads)).startswith(GROUPLENS) else "GitHub"
     # A bar goes to a terminal alone, so that no notebook stores one.
