@@ -253,6 +253,15 @@ class Experiments:
             mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index()
             self.users = pd.concat([self.users, mean.assign(**labels)], ignore_index=True)
 
+    def add(self, name: str, split: Split, metrics: dict[str, float]) -> None:
+        """Add metrics that the notebook computed itself, with the provenance of the first seed's run under `split`."""
+        labels = {"model": name, "protocol": split.protocol, "variant": split.variant}
+        rows = self.results[(self.results[list(labels)] == pd.Series(labels)).all(axis=1)] if len(self.results) else []
+        if not len(rows):
+            raise StudyError(f"{name} was not run under {split.protocol} {split.variant}: run it before adding to it.")
+        added = [rows.iloc[[0]].assign(metric=metric, value=value) for metric, value in metrics.items()]
+        self.results = pd.concat([self.results, *added], ignore_index=True)
+
     def check(self) -> str:
         """While results are being checked, assert the main metric of every model and split against the committed value.
 

@@ -102,6 +102,18 @@ class Notebook:
         """
         return self._upstream(f"{name}.csv", pd.read_csv)
 
+    def read_table(self, name: str, table: str) -> pd.DataFrame:
+        """One table of a notebook that analyses data, a row per name and a column per measure; see `read_results`.
+
+        Raises:
+            StudyError: that notebook has not been run, or saved no such table.
+        """
+        rows = self.read_results(name)
+        if table not in set(rows["table"]):
+            raise StudyError(f"{name} saved no table '{table}'; there are {', '.join(rows['table'].unique())}.")
+        rows = rows[rows["table"] == table]
+        return rows.pivot_table(index="name", columns="measure", values="value", sort=False)
+
     def read_users(self, name: str) -> pd.DataFrame:
         """Per-user values of notebook `name`; see `read_results`."""
         return self._upstream(f"users/{name}.parquet", pd.read_parquet)
@@ -118,8 +130,19 @@ class Notebook:
         return pd.read_csv(path) if path.exists() else None
 
     def read_references(self) -> pd.DataFrame:
-        """Reported and published figures with their sources: source, name, dataset, protocol, metric, reported, where."""
-        return pd.read_csv(self._existing(self.root / "reports" / "references.csv"))
+        """Reported and published figures and statements with their sources; `value` is `reported` as a number, or NaN.
+
+        Further columns: claim_id and notebook (only statements of the five reports), source, name, dataset, protocol, metric,
+        statement, where.
+        """
+        references = pd.read_csv(self._existing(self.root / "reports" / "references.csv"), dtype={"reported": str})
+        return references.assign(value=pd.to_numeric(references["reported"], errors="coerce"))
+
+    def read_claims(self) -> pd.DataFrame:
+        """The ledger of claims of the same run, see `recsys_core.claims`; as committed where results are being checked."""
+        own, committed = (folder / "claims.csv" for folder in (self.output, self.root / "reports"))
+        table = pd.read_csv(self._existing(committed if self.check or not own.exists() else own), dtype=str)
+        return table.fillna("")
 
     def read_timings(self) -> pd.DataFrame:
         """What `make timings` measured: machine, device, what, value, unit, data, versions; empty before the first time."""

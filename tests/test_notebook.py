@@ -159,3 +159,13 @@ def test_opening_binds_the_numerical_libraries_to_one_thread_unless_told(root):
 
     opened(root)
     assert torch.get_num_threads() == 1 and os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_table_of_an_analysis_has_a_row_per_name_and_a_column_per_measure(root):
+    first = opened(root)
+    rows = [("genres", "Drama", "films", 725.0), ("genres", "Drama", "ratings", 9.0), ("genres", "War", "films", 71.0)]
+    first.save_results(pd.DataFrame(rows, columns=["table", "name", "measure", "value"]))
+    genres = opened(root, "two").read_table("one", "genres")
+    assert genres.loc["Drama"].to_dict() == {"films": 725.0, "ratings": 9.0} and pd.isna(genres.loc["War", "ratings"])
+    with pytest.raises(StudyError, match="no table 'years'; there are genres"):
+        opened(root, "two").read_table("one", "years")
