@@ -33,6 +33,13 @@ SIZES: dict[int, dict[str, Any]] = {
     6: {"embedding_dim": 16, "layers": (96, 84, 72, 64, 32, 16)},
 }
 
+
+def layer_parameters(embedding_dim: int, layers: tuple[int, ...]) -> list[int]:
+    """Weights and biases of each layer of a tower, from the first hidden layer to the output."""
+    widths = (2 * embedding_dim, *layers, 1)
+    return [n_in * n_out + n_out for n_in, n_out in pairwise(widths)]
+
+
 HIDDEN_CELLS = 1_000_000  # hidden units held at once while scoring everything: 4 MB stay in the processor's cache
 
 
