@@ -29,6 +29,7 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "NCF": BLUE,
     "Embedding recommender": ORANGE,
 }
+RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 WIDTH_INCHES = 7.0
 
 

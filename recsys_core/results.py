@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +28,18 @@ def fingerprint(settings: dict[str, Any]) -> str:
 def public_versions() -> str:
     """Versions of the libraries that compute, without local suffixes such as `+cpu`."""
     return " ".join(f"{name}={version(name).split('+')[0]}" for name in LIBRARIES)
+
+
+def long_format(facts: Mapping[str, float], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Facts and tables of numbers as one frame with a row per number: table, name, measure, value.
+
+    A fact has the table "facts" and the measure "value"; a table's rows give the names, its columns the measures.
+    """
+    rows = [pd.DataFrame({"table": "facts", "name": list(facts), "measure": "value", "value": list(facts.values())})]
+    for name, table in tables.items():
+        named = table.astype(float).set_axis(table.index.astype(str)).rename_axis("name").reset_index()
+        rows.append(named.melt("name", var_name="measure").assign(table=name))
+    return pd.concat(rows, ignore_index=True)[["table", "name", "measure", "value"]].astype({"value": float})
 
 
 def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iterable[str]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from recsys_core.errors import StudyError
-from recsys_core.results import CELL, check_against, fingerprint, leaderboard, public_versions
+from recsys_core.results import CELL, check_against, fingerprint, leaderboard, long_format, public_versions
 from recsys_core.statistics import bootstrap_interval
 
 
@@ -36,6 +36,17 @@ def test_versions_carry_no_local_suffix() -> None:
     versions = public_versions()
     assert "+" not in versions
     assert [part.split("=")[0] for part in versions.split()] == ["numpy", "scipy", "torch"]
+
+
+def test_facts_and_tables_become_rows_with_a_number_each() -> None:
+    rows = long_format({"n": 2}, {"sizes": pd.DataFrame({"films": [3, 4], "share": [0.5, 1.0]}, index=[1, "x"])})
+    assert rows.to_numpy().tolist() == [
+        ["facts", "n", "value", 2.0],
+        ["sizes", "1", "films", 3.0],
+        ["sizes", "x", "films", 4.0],
+        ["sizes", "1", "share", 0.5],
+        ["sizes", "x", "share", 1.0],
+    ]
 
 
 def test_a_leaderboard_has_mean_and_spread_over_seeds_and_an_interval_over_users() -> None:
