@@ -28,6 +28,7 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "EASE": GREEN,
     "NCF": BLUE,
     "Embedding recommender": ORANGE,
+    "Segment popularity": PURPLE,
 }
 WIDTH_INCHES = 7.0
 
