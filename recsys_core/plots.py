@@ -30,6 +30,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Embedding recommender": ORANGE,
     "Segment popularity": PURPLE,
 }
+GENDERS = {"F": ORANGE, "M": BLUE}
+SEGMENTS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)  # of users, the largest first
 WIDTH_INCHES = 7.0
 
 

@@ -36,11 +36,11 @@ def popularity_within(train: Interactions, segments: np.ndarray, n_segments: int
 class SegmentPopularity(Recommender):
     """Users are clustered by the genres of what they have seen; an item's score is its popularity in the user's cluster.
 
-    A user's profile is, genre by genre, the share of their films that carry the genre (`genre_*` of the item features), less its
-    mean p over training users and in units of √p(1 - p), the deviation of a single film: a genre counts by how much more users
-    differ in it than chance. k-means (Lloyd 1982) makes `n_segments` of the training profiles, and popularity is counted within
-    each, see `popularity_within`. A history gives a profile and so a segment. Without genres in the catalogue there is one
-    segment, which is plain popularity. Ratings are not read.
+    A user's profile is, genre by genre, the share of their films that carry the genre (`genre_*` of the item features without
+    `genre_unknown`), less its mean p over training users and in units of √p(1 - p), the deviation of a single film: a genre counts
+    by how much more users differ in it than chance. k-means (Lloyd 1982) makes `n_segments` of the training profiles, and
+    popularity is counted within each, see `popularity_within`. A history gives a profile and so a segment. Without genres in the
+    catalogue there is one segment, which is plain popularity. Ratings are not read.
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
@@ -55,10 +55,9 @@ class SegmentPopularity(Recommender):
 
     def _fit(self, task: FitTask) -> None:
         train, trained = task.train, np.flatnonzero(task.train.user_counts)
-        shares = self._shares(train, trained)
-        self.mean = shares.mean(axis=0)
+        self.mean = self._shares(train, trained).mean(axis=0)
         self.scale = np.sqrt(np.maximum(self.mean * (1 - self.mean), 1e-9))
-        profiles = (shares - self.mean) / self.scale
+        profiles = self.profiles(trained, train)
         n_clusters = min(self.n_segments, len(np.unique(profiles, axis=0)))
         self.centres = KMeans(n_clusters, n_init=10, random_state=task.seed).fit(profiles).cluster_centers_
         segments = np.zeros(train.n_users, np.int64)
@@ -67,14 +66,18 @@ class SegmentPopularity(Recommender):
 
     def _shares(self, history: Interactions, users: np.ndarray) -> np.ndarray:
         """(B, F) share of each user's films that carry a genre; one column of ones where there are no genres."""
-        features = self.train_.item_features
-        genres = features.select("genre_") if features is not None else np.ones((history.n_items, 0))
-        genres = genres if genres.shape[1] else np.ones((history.n_items, 1))
+        features = self.train_.item_features or Features(np.zeros((history.n_items, 0)), ())
+        named = [column.startswith("genre_") and column != "genre_unknown" for column in features.columns]
+        genres = features.values[:, named] if any(named) else np.ones((history.n_items, 1))
         return np.asarray(history.binary[users] @ genres.astype(np.float64)) / history.user_counts[users, None]
+
+    def profiles(self, users: np.ndarray, history: Interactions) -> np.ndarray:
+        """(B, F) profiles of users who have rows in `history`."""
+        return (self._shares(history, users) - self.mean) / self.scale
 
     def segments(self, users: np.ndarray, history: Interactions) -> np.ndarray:
         """(B,) segment of users who have rows in `history`: the centre nearest to their profile."""
-        profiles = (self._shares(history, users) - self.mean) / self.scale
+        profiles = self.profiles(users, history)
         return ((profiles[:, None] - self.centres) ** 2).sum(axis=2).argmin(axis=1)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
