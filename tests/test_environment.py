@@ -18,7 +18,7 @@ TOP = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
 LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines()]
 HERE = [each for each in LOCK if each.marker is None or each.marker.evaluate()]
 PINS = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in HERE}
-IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
 # Used without being imported: a program that is called, a plugin of pytest, what a method of pandas needs, type stubs.
 CALLED = {
     "jupyterlab": ("Makefile", "jupyter lab"),

@@ -4,12 +4,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from base64 import b64decode, b64encode
+from io import BytesIO
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from pipeline.clean import clean, clean_file, clean_on_save, write_back
 from pipeline.missing import missing
@@ -236,6 +241,20 @@ def test_the_cleaner_changes_a_file_once_and_the_save_hook_agrees_with_it(study)
     assert clean_file(path) and not clean_file(path)
     clean_on_save(model)
     assert nbformat.writes(nbformat.from_dict(model["content"])) + "\n" == path.read_text()
+
+
+def test_the_cleaner_makes_a_picture_smaller_once_and_keeps_its_colours():
+    figure, axes = plt.subplots()
+    axes.bar([1, 2, 3], [3, 1, 2], color=["#0072B2", "#E69F00", "#009E73"])
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    picture = new_output("display_data", {"image/png": b64encode(buffer.getvalue()).decode()})
+    once = clean(new_notebook(cells=[new_code_cell("1", outputs=[picture])])).cells[0].outputs[0].data["image/png"]
+    again = new_notebook(cells=[new_code_cell("1", outputs=[new_output("display_data", {"image/png": once})])])
+    assert clean(again).cells[0].outputs[0].data["image/png"] == once
+    before, after = (np.asarray(Image.open(file).convert("RGB"), int) for file in (buffer, BytesIO(b64decode(once))))
+    assert np.abs(before - after).max() <= 2 and len(b64decode(once)) < len(buffer.getvalue()) / 2
 
 
 @pytest.mark.parametrize(
