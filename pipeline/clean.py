@@ -14,7 +14,7 @@ from recsys_core.study import Job, Study
 
 VOLATILE = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution cell.metadata.trusted"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-PALETTE_COLOURS = 256  # as many as a PNG's palette can hold
+PALETTE_COLOURS = 64  # as many as a PNG's palette can hold
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
 
 
