@@ -28,8 +28,11 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "EASE": GREEN,
     "NCF": BLUE,
     "Embedding recommender": ORANGE,
+    "Segment popularity": PURPLE,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
+GENDERS = {"F": ORANGE, "M": BLUE}
+SEGMENTS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)  # of users, the largest first
 WIDTH_INCHES = 7.0
 
 

@@ -21,7 +21,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ease": {"regularisation": 1.0},
     "embedding_recommender": {"epochs": 12, "batch_size": 256, "learning_rate": 0.01},
     "ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
+    "segment_popularity": {"n_segments": 5},
 }
+SEES_GENRES_ONLY = {
+    "segment_popularity"
+}  # tells items apart by their genres alone, so its board has one that says something
 
 
 def rows_of(
@@ -39,11 +43,13 @@ def rows_of(
     )
 
 
-def attributes() -> dict[str, Features]:
-    """Attributes that say nothing about the board: noise, but different for everybody."""
+def attributes(telling: bool = False) -> dict[str, Features]:
+    """Attributes that say nothing about the board but differ for everybody; if `telling`, genre a is an item's colour."""
     generator = np.random.default_rng(3)
     ages = np.column_stack([generator.integers(18, 70, SIZE + 1), generator.integers(0, 2, SIZE + 1)])
     genres = generator.integers(0, 2, (SIZE + 1, 3))
+    if telling:
+        genres[:, 0] = np.arange(SIZE + 1) % 2
     return {
         "user_features": Features(ages.astype(np.float32), ("age", "gender")),
         "item_features": Features(genres.astype(np.float32), ("genre_a", "genre_b", "genre_c")),
@@ -51,18 +57,18 @@ def attributes() -> dict[str, Features]:
 
 
 @cache
-def board(rated: bool) -> Interactions:
+def board(rated: bool, telling: bool = False) -> Interactions:
     """A checkerboard without its diagonal: all cells with 5 and 1 stars, or only the liked ones (equal parity)."""
     users, items = np.divmod(np.arange(SIZE * SIZE), SIZE)
     liked = (users + items) % 2 == 0
     kept = (users != items) & (liked | rated)
     ratings = np.where(liked, 5, 1)
-    return rows_of(users[kept], items[kept], ratings[kept], SIZE + 1, SIZE + 1, **attributes())
+    return rows_of(users[kept], items[kept], ratings[kept], SIZE + 1, SIZE + 1, **attributes(telling))
 
 
 def board_of(name: str) -> Interactions:
     """The board that model `name` learns from."""
-    return board(MODELS[name].traits.predicts_ratings)
+    return board(MODELS[name].traits.predicts_ratings, name in SEES_GENRES_ONLY)
 
 
 def is_neural(name: str) -> bool:

@@ -396,6 +396,8 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         "n_negatives": 2,
         "embedding_std": 0.5,
     },
+    "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
+    "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
 }
 OTHER_LOOP_VALUES = {
     "epochs": 3,
@@ -510,6 +512,10 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("ncf", "layers", (8, 0)),
         ("ncf", "activation", "gelu"),
         ("ncf", "embedding_std", -0.1),
+        ("segment_popularity", "n_segments", 0),
+        ("segment_popularity", "shrinkage", -1.0),
+        ("demographic_popularity", "age_limits", (40, 20)),
+        ("demographic_popularity", "shrinkage", -1.0),
     ],
 )
 def test_model_settings_out_of_range_are_refused_and_named(name: str, argument: str, value: Any) -> None:

@@ -5,6 +5,7 @@ from recsys_core.models.baselines import Bias, Popularity
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
+from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
 
 MODELS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
@@ -12,6 +13,18 @@ MODELS: dict[str, type[Recommender]] = {
     "ease": EASE,
     "embedding_recommender": EmbeddingRecommender,
     "ncf": NCF,
+    "segment_popularity": SegmentPopularity,
+    "demographic_popularity": DemographicPopularity,
 }
 
-__all__ = ["EASE", "MODELS", "NCF", "Bias", "EmbeddingRecommender", "Popularity", "Recommender"]
+__all__ = [
+    "EASE",
+    "MODELS",
+    "NCF",
+    "Bias",
+    "DemographicPopularity",
+    "EmbeddingRecommender",
+    "Popularity",
+    "Recommender",
+    "SegmentPopularity",
+]
