@@ -28,7 +28,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "EASE": GREEN,
     "NCF": BLUE,
     "Embedding recommender": ORANGE,
-    "Segment popularity": PURPLE,
+    "Segments (genres)": PURPLE,
+    "Segments (age": VERMILION,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
