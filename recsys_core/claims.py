@@ -51,7 +51,9 @@ class Ledger:
         pending = {"measured": "", "verdict": "pending", "reason": ""}
         rows = []
         for claim in self.claims.to_dict("records"):
-            settled = self.verdicts.get(claim["claim_id"], pending | {"reason": f"to be measured in {claim['notebook']}"})
+            settled = self.verdicts.get(
+                claim["claim_id"], pending | {"reason": f"to be measured in {claim['notebook']}"}
+            )
             rows.append(claim | settled)
         return pd.DataFrame(rows)[COLUMNS]
 

@@ -32,8 +32,8 @@ h3 {{ font-size: 1.1rem; margin-top: 2rem; }}
 img {{ max-width: 100%; height: auto; display: block; margin: 1.5rem auto .5rem; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .82rem; margin: 1rem 0; min-width: 60%; }}
-th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }}
-th:first-child, td:first-child {{ text-align: left; }}
+th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }}
+[style*="right"] {{ white-space: nowrap; }}
 thead th {{ border-bottom: 2px solid #444; }}
 em {{ color: #444; }}
 code {{ font-size: .85em; background: #f4f4f4; padding: .1em .3em; overflow-wrap: anywhere; }}
@@ -60,8 +60,8 @@ class Report:
         return Markdown(self.parts[-1])
 
     def table(self, table: pd.DataFrame, digits: int = 3) -> Markdown:
-        """Add a table, its index left out, floats with `digits` decimals, empty cells for missing values."""
-        text = table.copy()
+        """Add a table, its index left out, floats with `digits` decimals, empty cells for missing values; words to the left."""
+        text, words = table.copy(), _columns_of_words(table)
         for column in text:
             if pd.api.types.is_float_dtype(text[column]):
                 text[column] = text[column].map(lambda value: "" if pd.isna(value) else f"{value:.{digits}f}")
@@ -69,7 +69,7 @@ class Report:
                 text[column] = text[column].map("{:,}".format)
         lines = [
             list(map(str, text.columns)),
-            ["---"] + ["---:"] * (text.shape[1] - 1),
+            ["---" if place == 0 or column in words else "---:" for place, column in enumerate(text)],
             *text.astype(str).to_numpy().tolist(),
         ]
         return self.add("\n".join("| " + " | ".join(line) + " |" for line in lines))
@@ -94,6 +94,12 @@ class Report:
         for name, content in {"report.md": text, "report.html": PAGE.format(title=title, body=body)}.items():
             with atomic_path(output / name) as path:
                 path.write_text(content, encoding="utf-8")
+
+
+def _columns_of_words(table: pd.DataFrame) -> list[str]:
+    """Columns in which most cells hold a word of four letters or more."""
+    texts = table.select_dtypes(exclude="number")
+    return [column for column in texts if texts[column].astype(str).str.contains(r"[^\W\d_]{4}").mean() > 0.5]
 
 
 def _data_uri(path: Path) -> str:

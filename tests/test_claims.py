@@ -83,7 +83,11 @@ def test_the_committed_references_are_complete_and_name_chapters_that_could_exis
     claims = references[references["claim_id"].notna()]
     assert claims["claim_id"].is_unique and set(claims["source"]) == {"S0", "S1", "S2", "S3", "S4"}
     assert claims[["statement", "reported", "notebook", "where"]].notna().all(axis=None)
-    assert references[references["claim_id"].isna()][["source", "name", "metric", "reported", "where"]].notna().all(axis=None)
+    assert (
+        references[references["claim_id"].isna()][["source", "name", "metric", "reported", "where"]]
+        .notna()
+        .all(axis=None)
+    )
 
 
 def test_the_committed_ledger_has_every_claim_and_settles_all_that_existing_chapters_measure():
