@@ -14,11 +14,7 @@ from recsys_core.study import Job, Study
 
 VOLATILE = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution cell.metadata.trusted"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-<<<<<<< HEAD
 PALETTE_COLOURS = 64  # flat colours and the edges of letters
-=======
-PALETTE_COLOURS = 64  # as many as a PNG's palette can hold
->>>>>>> bcad974d5f2578af598002826c45d6b04bc39487
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -62,10 +64,10 @@ class Ledger:
         with atomic_path(self.notebook.output / "claims.csv") as path:
             self.table().to_csv(path, index=False, lineterminator="\n")
 
-    def _claim(self, claim_id: str) -> pd.Series:
+    def _claim(self, claim_id: str) -> dict[str, Any]:
         if claim_id not in self.claims.index:
             raise StudyError(f"There is no claim {claim_id!r} in reports/references.csv: add it there with its source.")
-        return self.claims.loc[claim_id]
+        return self.claims.loc[[claim_id]].to_dict("records")[0]
 
 
 def within(measured: float, reported: float, tolerance: float) -> bool:

@@ -256,7 +256,9 @@ class Experiments:
     def add(self, name: str, split: Split, metrics: dict[str, float]) -> None:
         """Add metrics that the notebook computed itself, with the provenance of the first seed's run under `split`."""
         labels = {"model": name, "protocol": split.protocol, "variant": split.variant}
-        rows = self.results[(self.results[list(labels)] == pd.Series(labels)).all(axis=1)] if len(self.results) else []
+        rows = self.results
+        if len(rows):
+            rows = rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)]
         if not len(rows):
             raise StudyError(f"{name} was not run under {split.protocol} {split.variant}: run it before adding to it.")
         added = [rows.iloc[[0]].assign(metric=metric, value=value) for metric, value in metrics.items()]

@@ -98,8 +98,8 @@ class Report:
 
 def _columns_of_words(table: pd.DataFrame) -> list[str]:
     """Columns in which most cells hold a word of four letters or more."""
-    texts = table.select_dtypes(exclude="number")
-    return [column for column in texts if texts[column].astype(str).str.contains(r"[^\W\d_]{4}").mean() > 0.5]
+    texts = table.select_dtypes(exclude="number").astype(str)
+    return [str(column) for column in texts if texts[column].str.contains(r"[^\W\d_]{4}").mean() > 0.5]
 
 
 def _data_uri(path: Path) -> str:

@@ -261,3 +261,14 @@ def test_checking_without_committed_results_fails(tmp_path: Path) -> None:
     checked = Experiments(notebook(tmp_path, check=True), data())
     with pytest.raises(StudyError, match="no committed results to compare with"):
         checked.check()
+
+
+def test_metrics_of_the_notebook_join_the_results_with_the_provenance_of_their_run(tmp_path: Path) -> None:
+    study = Experiments(notebook(tmp_path), data())
+    study.run("Bias", Bias(), ["rating-5fold"], [0])
+    split = study.splits("rating-5fold")[1]
+    study.add("Bias", split, {"mse_train": 0.25})
+    added = study.results[study.results["metric"] == "mse_train"].iloc[0]
+    assert (added["value"], added["variant"], added["split_sha256"]) == (0.25, "fold=2", split.sha256[:12])
+    with pytest.raises(StudyError, match="EASE was not run under rating-5fold fold=2"):
+        study.add("EASE", split, {"mse_train": 0.25})

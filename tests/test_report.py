@@ -41,5 +41,5 @@ def test_the_page_holds_its_figures_and_needs_no_network(report):
 
 
 def test_a_figure_that_was_never_drawn_is_named_with_its_notebook(report):
-    with pytest.raises(StudyError, match="30_ncf/curves.png, which is not there: run notebook 30_ncf first"):
+    with pytest.raises(StudyError, match=r"30_ncf/curves\.png, which is not there: run notebook 30_ncf first"):
         report.figure("30_ncf/curves", "none")
