@@ -67,7 +67,7 @@ class Ledger:
     def _claim(self, claim_id: str) -> dict[str, Any]:
         if claim_id not in self.claims.index:
             raise StudyError(f"There is no claim {claim_id!r} in reports/references.csv: add it there with its source.")
-        return self.claims.loc[[claim_id]].to_dict("records")[0]
+        return {str(name): value for name, value in self.claims.loc[claim_id].items()}
 
 
 def within(measured: float, reported: float, tolerance: float) -> bool:
