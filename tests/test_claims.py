@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
 from recsys_core.claims import COLUMNS, VERDICTS, Ledger, within
 from recsys_core.errors import StudyError
 from recsys_core.notebook import Notebook
-from recsys_core.study import ROOT, Study
+from recsys_core.study import ROOT, Study, code_cells
 
 REFERENCES = """claim_id,source,name,dataset,protocol,metric,statement,reported,notebook,where
 S9-ratio,S9,ratio,ml-100k,,,The ratio is 25,25,02_eda_movies,here
@@ -109,5 +107,6 @@ def test_reported_values_appear_in_no_other_code():
     """Figures of the reports are typed once: long ones would betray themselves elsewhere."""
     references = pd.read_csv(ROOT / "reports/references.csv", dtype=str)
     long = [value for value in references["reported"] if value.replace(".", "").isdigit() and len(value) > 8]
-    sources = [*Path(ROOT / "notebooks").glob("*.ipynb"), *Path(ROOT / "recsys_core").rglob("*.py")]
-    assert long and not [(path.name, value) for path in sources for value in long if value in path.read_text()]
+    cells = [source for path in (ROOT / "notebooks").glob("*.ipynb") for source, _ in code_cells(path)]
+    modules = [path.read_text() for path in (ROOT / "recsys_core").rglob("*.py")]
+    assert long and not [value for value in long if any(value in text for text in cells + modules)]
