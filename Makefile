@@ -32,7 +32,7 @@ test: $(ENVIRONMENT)  ## lint, types, unit tests, and every notebook against its
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-current-env \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks
+		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks tests
 
 lab: $(ENVIRONMENT)  ## JupyterLab on this environment; notebooks are cleaned when saved [LAB_ARGS=]
 	@exec $(BIN)/jupyter lab --ServerApp.root_dir=$(CURDIR) --LabApp.default_url=/lab/tree/notebooks \
