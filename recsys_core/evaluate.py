@@ -36,6 +36,10 @@ class Ranking:
     lists: np.ndarray
     n_items: int
 
+    def of(self, mask: np.ndarray) -> Ranking:
+        """The same rankings for a part of the users; `mask` is (B,) bool."""
+        return Ranking(self.users[mask].reset_index(drop=True), self.lists[mask], self.n_items)
+
     def summary(self) -> pd.DataFrame:
         """One row per metric: `value` (mean over users), `n_users` counted and `n_missing` without a value."""
         values = self.users.filter(like="@")

