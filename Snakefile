@@ -1,9 +1,10 @@
 # Decides which notebooks must run; papermill runs them. `snakemake -np --config profile=study` prints the plain lines.
+from pipeline.jobs import jobs_of
 from pipeline.prepare import prepare
 from recsys_core.study import Study
 
 study = Study()
-jobs = study.jobs(config.get("profile", "study"))
+jobs = jobs_of(study, config.get("profile", "study"))
 prepare(study, jobs)
 
 

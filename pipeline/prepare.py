@@ -10,15 +10,18 @@ from typing import Any
 
 import yaml
 
+from pipeline.jobs import Job
 from recsys_core.files import atomic_path
-from recsys_core.study import Job, Study, code_cells, digest
+from recsys_core.study import Study, code_cells, digest
 
+SOURCES = (".py", ".yaml", ".html", ".mplstyle")  # what recsys_core consists of
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys_core.files.atomic_path
 
 
 def prepare(study: Study, jobs: Iterable[Job]) -> None:
     """Write the fingerprints and parameter files that Snakemake looks at; drop stamps that are not true."""
-    package = tree_digest(study.root, [*study.root.glob("recsys_core/**/*.py"), study.root / "requirements.lock"])
+    sources = [path for path in study.root.glob("recsys_core/**/*") if path.suffix in SOURCES]
+    package = tree_digest(study.root, [*sources, study.root / "requirements.lock"])
     for job in jobs:
         _write_if_changed(study.root / job.state("fingerprint"), fingerprint(study, job, package))
         _write_if_changed(study.root / job.state("yaml"), yaml.safe_dump(job.overrides))

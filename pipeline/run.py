@@ -17,10 +17,11 @@ from typing import Any
 import psutil
 
 from pipeline.clean import write_back
+from pipeline.jobs import Job, jobs_of
 from pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
 from recsys_core.datasets import load
 from recsys_core.errors import StudyError
-from recsys_core.study import Job, Study, cuda_available
+from recsys_core.study import Study, cuda_available
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
 SILENCE_S = 30.0  # after which a running notebook says how far it is
@@ -33,7 +34,7 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
     Raises:
         StudyError: a notebook failed (named, with its cell and error), or another run is alive.
     """
-    jobs = study.jobs(profile)
+    jobs = jobs_of(study, profile)
     with alone(study.root):
         fetch_data(study, jobs)
         prepare(study, jobs)

@@ -50,13 +50,11 @@ class Ledger:
 
     def table(self) -> pd.DataFrame:
         """All claims with the columns of `COLUMNS`, in the order in which they are listed."""
-        pending = {"measured": "", "verdict": "pending", "reason": ""}
+        pending = {"measured": "", "verdict": "pending"}
         rows = []
         for claim in self.claims.to_dict("records"):
-            settled = self.verdicts.get(
-                claim["claim_id"], pending | {"reason": f"to be measured in {claim['notebook']}"}
-            )
-            rows.append(claim | settled)
+            reason = f"to be measured in {claim['notebook']}"
+            rows.append(claim | self.verdicts.get(claim["claim_id"], pending | {"reason": reason}))
         return pd.DataFrame(rows)[COLUMNS]
 
     def save(self) -> None:

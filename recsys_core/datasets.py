@@ -19,6 +19,7 @@ import psutil
 
 from recsys_core import formats, sources
 from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
 from recsys_core.formats import Scale, Tables
 from recsys_core.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS, Release
 
@@ -65,12 +66,7 @@ class MovieLens:
     sha256: str
 
 
-def load(
-    name: str | Path,
-    movies: Path | None = None,
-    users: Path | None = None,
-    keep: Keep = None,
-) -> MovieLens:
+def load(name: str | Path, movies: Path | None = None, users: Path | None = None, keep: Keep = None) -> MovieLens:
     """Load a data set by name (one of `NAMES`), or own data by the path of a CSV file of ratings.
 
     Own ratings have the columns user_id, item_id, rating, timestamp; `movies` (item_id, title, genres) and
@@ -178,25 +174,22 @@ def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]
 
 
 def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tuple[Tables, dict[str, Any]]:
-    """Convert a release in `scratch`, then move the files to `folder`; meta.json, the last, makes them valid."""
+    """Convert a release, downloaded to `scratch`, into files in `folder`; meta.json, the last, makes them valid."""
     found = sources.find(name, release, scratch)
     tables = found.read(found.folder, release.scale)
     if "ratings" in tables:
         _unique(tables["ratings"], found.folder, None)
-    hashes = {}
-    for table, frame in tables.items():
-        frame.to_parquet(scratch / f"{table}.parquet", compression="zstd", index=False)
-        hashes[table] = sources.digest(scratch / f"{table}.parquet")
+    contents = {table: frame.to_parquet(compression="zstd", index=False) for table, frame in tables.items()}
     meta = {
         "format": CACHE_FORMAT,
         "source": found.source,
         "origin": found.origin,
         "local": found.origin if found.source == "local folder" else None,
         "sha256": frames_sha256(tables),
-        "tables": hashes,
+        "tables": {table: hashlib.sha256(content).hexdigest() for table, content in contents.items()},
     }
-    (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
-    folder.mkdir(exist_ok=True)
-    for file in (*(f"{table}.parquet" for table in tables), "meta.json"):
-        os.replace(scratch / file, folder / file)
+    files = {f"{table}.parquet": content for table, content in contents.items()}
+    for file, content in (files | {"meta.json": json.dumps(meta, indent=1).encode()}).items():
+        with atomic_path(folder / file) as path:
+            path.write_bytes(content)
     return tables, meta

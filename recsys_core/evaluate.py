@@ -36,12 +36,14 @@ class Ranking:
     lists: np.ndarray
     n_items: int
 
+    def of(self, mask: np.ndarray) -> Ranking:
+        """The same rankings for a part of the users; `mask` is (B,) bool."""
+        return Ranking(self.users[mask].reset_index(drop=True), self.lists[mask], self.n_items)
+
     def summary(self) -> pd.DataFrame:
         """One row per metric: `value` (mean over users), `n_users` counted and `n_missing` without a value."""
         values = self.users.filter(like="@")
-        table = pd.DataFrame(
-            {"value": values.mean(), "n_users": values.notna().sum(), "n_missing": values.isna().sum()}
-        )
+        table = pd.DataFrame({"value": values.mean(), "n_users": values.count(), "n_missing": values.isna().sum()})
         for cutoff in sorted({int(column.split("@")[1]) for column in values.columns.astype(str)}):
             top = self.lists[:, :cutoff]
             table.loc[f"coverage@{cutoff}"] = [metrics.coverage(top, self.n_items), len(top), 0]
@@ -108,16 +110,11 @@ def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int) -
     row_, value_ = row[near].cpu().numpy(), values[near].cpu().numpy()
     order = np.lexsort((-value_, row_))
     row_, value_, above, tied = row_[order], value_[order], above[order], tied[order]
-    position = np.arange(len(row_))
     new_run = np.r_[True, (row_[1:] != row_[:-1]) | (value_[1:] != value_[:-1])]
     run = np.cumsum(new_run) - 1
-    user_start, run_start, run_length = (
-        np.searchsorted(row_, row_),
-        position[new_run][run],
-        np.bincount(run)[run],
-    )
-    irrelevant_above, irrelevant_tied = above - (run_start - user_start), tied - run_length
-    return Hits(row_, 1 + position - user_start + irrelevant_above + irrelevant_tied / 2, n_relevant)
+    place_in_run = np.arange(len(row_)) - np.flatnonzero(new_run)[run]
+    irrelevant_tied = tied - np.bincount(run)[run]
+    return Hits(row_, 1 + above + place_in_run + irrelevant_tied / 2, n_relevant)
 
 
 def _check_rows(train: Interactions, history: Interactions | None, test: Interactions, allow_overlap: bool) -> None:
@@ -156,10 +153,10 @@ class RankingTask:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", self.train if self.history is None else self.history)
-        largest = max(self.cutoffs)
-        if min(self.cutoffs) < 1 or largest > self.train.n_items:
+        n_items = self.train.n_items
+        if not all(1 <= cutoff <= n_items for cutoff in self.cutoffs):
             raise StudyError(
-                f"cutoffs={self.cutoffs}: each must lie between 1 and the {self.train.n_items} items of the catalogue."
+                f"cutoffs={self.cutoffs}: each must lie between 1 and the {n_items} items of the catalogue."
             )
         _check_rows(self.train, self.history, self.test, self.allow_overlap)
 
@@ -174,10 +171,8 @@ class RankingTask:
     def candidates(self, scores: Tensor, users: np.ndarray) -> Tensor:
         """Set everything that must not be recommended to -inf, in place where possible."""
         if self.negatives is not None:
-            columns = torch.as_tensor(
-                np.concatenate([self.negatives[users], self.test.binary[users].indices[:, None]], axis=1),
-                device=scores.device,
-            )
+            listed = np.concatenate([self.negatives[users], self.test.binary[users].indices[:, None]], axis=1)
+            columns = torch.as_tensor(listed, device=scores.device)
             return torch.full_like(scores, -torch.inf).scatter_(1, columns, scores.gather(1, columns))
         if not self.allow_overlap:
             rows, items = (torch.as_tensor(a, device=scores.device) for a in _pairs(self.seen.binary, users))
@@ -202,6 +197,19 @@ def known_of(
     return told, attributes if model.traits.uses_features else None
 
 
+def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tuple[pd.DataFrame, Tensor, Hits]]:
+    """Yield, for every batch, what is known of its users, their scores (B, I) of candidates (others -inf), and their hits."""
+    for users in task.batches():
+        told, attributes = known_of(model, task.seen, task.history, users)
+        codes = torch.as_tensor(users)
+        with torch.inference_mode():
+            scores = task.candidates(model.score(codes, told, attributes).clone(), users)
+            hits = top_hits(scores, *_pairs(task.test.binary, users), cutoff)
+        frame = pd.DataFrame({"user": users, "known": task.seen.user_counts[users] > 0})
+        frame["fallback"] = model.fallback(codes, told, attributes).cpu().numpy()
+        yield frame.assign(n_relevant=hits.n_relevant), scores, hits
+
+
 def rank(model: Recommender, task: RankingTask) -> Ranking:
     """Rank every candidate for every test user and measure; metrics as columns `metric@cutoff`.
 
@@ -209,17 +217,9 @@ def rank(model: Recommender, task: RankingTask) -> Ranking:
     """
     frames, lists = [], []
     largest = max(task.cutoffs)
-    for users in task.batches():
-        told, attributes = known_of(model, task.seen, task.history, users)
-        codes = torch.as_tensor(users)
-        with torch.inference_mode():
-            scores = task.candidates(model.score(codes, told, attributes).clone(), users)
-            best = top_k(scores, largest).cpu().numpy()
-            hits = top_hits(scores, *_pairs(task.test.binary, users), largest)
-        frame = pd.DataFrame({"user": users, "known": task.seen.user_counts[users] > 0})
-        frame["fallback"] = model.fallback(codes, told, attributes).cpu().numpy()
-        frame["n_relevant"] = hits.n_relevant
-        frames.append(frame.assign(**_measure(task, users, hits, best)))
+    for frame, scores, hits in _scored(model, task, largest):
+        best = top_k(scores, largest).cpu().numpy()
+        frames.append(frame.assign(**_measure(task, frame["user"].to_numpy(), hits, best)))
         lists.append(best)
     table = pd.concat(frames, ignore_index=True)
     order = np.argsort(table["user"].to_numpy(), kind="stable")
@@ -228,13 +228,8 @@ def rank(model: Recommender, task: RankingTask) -> Ranking:
 
 def mean_ndcg(model: Recommender, task: RankingTask) -> float:
     """Mean NDCG at the task's first cut-off, and nothing else: what model selection looks at after every epoch."""
-    gains = []
-    for users in task.batches():
-        told, attributes = known_of(model, task.seen, task.history, users)
-        with torch.inference_mode():
-            scores = task.candidates(model.score(torch.as_tensor(users), told, attributes).clone(), users)
-            hits = top_hits(scores, *_pairs(task.test.binary, users), task.cutoffs[0])
-        gains.append(metrics.ndcg(hits, task.cutoffs[0]))
+    cutoff = task.cutoffs[0]
+    gains = [metrics.ndcg(hits, cutoff) for _, _, hits in _scored(model, task, cutoff)]
     return float(np.nanmean(np.concatenate(gains)))
 
 
@@ -278,17 +273,10 @@ def rate(
                 predicted[group] = model.predict(users[group], items[group], told, attributes).float().cpu()
             fallback[group] = model.fallback(users[group], told, attributes).cpu()
     actual, estimate = test.ratings.astype(np.float64), predicted.double().numpy()
-    return pd.DataFrame(
-        {
-            "user": test.users,
-            "item": test.items,
-            "actual": actual,
-            "predicted": estimate,
-            "squared_error": metrics.squared_error(estimate, actual),
-            "absolute_error": metrics.absolute_error(estimate, actual),
-            "fallback": fallback.numpy(),
-        }
-    )
+    table = pd.DataFrame({"user": test.users, "item": test.items, "actual": actual, "predicted": estimate})
+    table["squared_error"] = metrics.squared_error(estimate, actual)
+    table["absolute_error"] = metrics.absolute_error(estimate, actual)
+    return table.assign(fallback=fallback.numpy())
 
 
 def rmse(rated: pd.DataFrame) -> float:

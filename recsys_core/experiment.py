@@ -57,9 +57,9 @@ MEASUREMENTS = {
     "loo-sampled": Measurement(_at(("hit_ratio", "ndcg"), 10)),
     "user-holdout": Measurement(
         _at(("map", "recall", "precision"), 25),
-        True,
-        "recall@25",
-        (("relevant: rated 4+", 4.0), ("relevant: rated", 0.0)),
+        rating=True,
+        main="recall@25",
+        relevance=(("relevant: rated 4+", 4.0), ("relevant: rated", 0.0)),
     ),
     "random-80-10-10": Measurement(_at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
     "strong-generalization": Measurement(("recall_capped@20", "recall_capped@50", "ndcg@100"), main="ndcg@100"),
@@ -99,9 +99,8 @@ def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.
                 summaries.append(summary[summary["metric"].isin(plan.ranking)].assign(variant=variant))
                 columns = [name for name in plan.ranking if name in ranking.users]
                 users.append(ranking.users[["user", *columns]].assign(variant=variant))
-    per_user = (
-        pd.concat(users).groupby(["variant", "user"]).first().reset_index()
-    )  # one line a user, ratings beside ranks
+    # one line a user, ratings beside ranks
+    per_user = pd.concat(users).groupby(["variant", "user"]).first().reset_index()
     return pd.concat(summaries, ignore_index=True), per_user
 
 
@@ -111,25 +110,13 @@ def _groups(ranking: evaluate.Ranking, protocol: str) -> list[tuple[str, evaluat
         return [("", ranking)]
     known = ranking.users["known"].to_numpy()
     parts = {"all users": known | True, "known users": known, "cold users": ~known}
-    return [
-        (
-            name,
-            evaluate.Ranking(ranking.users[mask].reset_index(drop=True), ranking.lists[mask], ranking.n_items),
-        )
-        for name, mask in parts.items()
-        if mask.any()
-    ]
+    return [(name, ranking.of(mask)) for name, mask in parts.items() if mask.any()]
 
 
 def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
     mse = rated["squared_error"].mean()
     right = (rated["predicted"] >= 3.5) == (rated["actual"] >= 4)  # a prediction that rounds to 4 or more says "liked"
-    values = {
-        "mse": mse,
-        "rmse": np.sqrt(mse),
-        "mae": rated["absolute_error"].mean(),
-        "accuracy_liked": right.mean(),
-    }
+    values = {"mse": mse, "rmse": np.sqrt(mse), "mae": rated["absolute_error"].mean(), "accuracy_liked": right.mean()}
     return pd.DataFrame({"metric": list(values), "value": list(values.values())}).assign(
         n_users=rated["user"].nunique(), n_missing=0, n_fallback=rated.loc[rated["fallback"], "user"].nunique()
     )

@@ -17,10 +17,8 @@ from recsys_core.interactions import Features, Interactions, Vocabulary
 
 def _flags(texts: pd.Series, prefix: str) -> pd.DataFrame:
     """One 0/1 column per label of `|`-separated texts, in alphabetical order."""
-    flags = (
-        texts.str.get_dummies(sep="|").drop(columns="", errors="ignore").sort_index(axis=1)
-    )  # arrow text: "" is a label
-    return flags.add_prefix(prefix)
+    # In arrow text "" is a label.
+    return texts.str.get_dummies(sep="|").drop(columns="", errors="ignore").sort_index(axis=1).add_prefix(prefix)
 
 
 def _as_features(table: pd.DataFrame) -> Features:

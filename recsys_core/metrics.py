@@ -131,9 +131,8 @@ def diversity(lists: np.ndarray, item_genres: np.ndarray) -> np.ndarray:
     filled = lists >= 0
     n_items = filled.sum(axis=1)
     vectors = np.where(filled[:, :, None], unit[lists], 0)
-    total = (vectors.sum(axis=1) ** 2).sum(axis=1) - (vectors**2).sum(
-        axis=(1, 2)
-    )  # all ordered pairs, without self-pairs
+    # All ordered pairs, without self-pairs.
+    total = (vectors.sum(axis=1) ** 2).sum(axis=1) - (vectors**2).sum(axis=(1, 2))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(n_items > 1, 1 - total / (n_items * (n_items - 1)), np.nan)
 

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +70,8 @@ class Notebook:
 
     def save_figure(self, figure: Figure, name: str) -> None:
         """Save `figure` as `<figures>/<name>.png`, the same bytes for the same figure."""
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
         with atomic_path(self.figures / f"{name}.png") as path:
-            path.write_bytes(buffer.getvalue())
+            figure.savefig(path, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
 
     def save_results(self, frame: pd.DataFrame) -> None:
         """Save the results table as `results/<notebook>.csv`: sorted by key columns, rounded to 6 decimals.

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, safe for the common kinds of colour blindness; one thing keeps one colour in every figure.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-    "#7F7F7F",
-)
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
 FAMILIES = {  # the first word or two of a model's name → colour
     "Popularity": GREY,
     "Bias": SKY,
@@ -40,29 +33,20 @@ WIDTH_INCHES = 7.0
 def style() -> None:
     """Set the study's figure style: light, few lines, fonts that stay legible on a narrow screen and in print."""
     sns.set_theme(style="ticks", context="notebook")
-    mpl.rcParams.update(
-        {
-            "figure.figsize": (WIDTH_INCHES, 4.0),
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "axes.titlesize": 13,
-            "axes.labelsize": 12,
-            "axes.titlepad": 12,
-            "xtick.labelsize": 11,
-            "ytick.labelsize": 11,
-            "legend.fontsize": 11,
-            "legend.frameon": False,
-            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY]),
-        }
-    )
+    plt.style.use(Path(__file__).with_name("study.mplstyle"))
 
 
 def colour(model: str) -> str:
     """The colour of a model's family, grey for one that has none yet."""
     return next((shade for family, shade in FAMILIES.items() if model.startswith(family)), GREY)
+
+
+def _as_list(axes: Axes, title: str, x_label: str, margin: float) -> None:
+    """What figures with a name per row share: labels, room for the numbers at the end, nothing between names and values."""
+    axes.set(title=title, xlabel=x_label)
+    axes.margins(x=margin)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
 
 
 def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number: str = "{:,.0f}") -> Figure:
@@ -71,10 +55,7 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
     bar_ends = axes.barh(values.index.astype(str), values.to_numpy(), color=shade, height=0.72)
     axes.bar_label(bar_ends, labels=[number.format(value) for value in values], padding=4, fontsize=10)
     axes.invert_yaxis()
-    axes.set(title=title, xlabel=x_label)
-    axes.margins(x=0.12)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(left=False)
+    _as_list(axes, title, x_label, margin=0.12)
     return figure
 
 
@@ -89,10 +70,8 @@ def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number
         axes.plot(value, row, "o", color=shade, markersize=9)
         axes.annotate(number.format(value), (high, row), (8, 0), textcoords="offset points", va="center", fontsize=11)
     axes.set_yticks(range(len(ranked)), ranked["model"])
-    axes.set(title=title, xlabel=x_label, ylim=(len(ranked) - 0.4, -0.6))
-    axes.margins(x=0.15)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(left=False)
+    axes.set_ylim(len(ranked) - 0.4, -0.6)
+    _as_list(axes, title, x_label, margin=0.15)
     axes.grid(axis="x", alpha=0.3)
     return figure
 

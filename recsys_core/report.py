@@ -6,6 +6,7 @@ import base64
 import os
 import re
 from pathlib import Path
+from string import Template
 
 import pandas as pd
 from IPython.display import Markdown
@@ -15,36 +16,7 @@ from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 from recsys_core.notebook import Notebook
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light; }}
-body {{ font: 17px/1.6 Georgia, "Times New Roman", serif; color: #1c1c1c; background: #fff;
-  max-width: 54rem; margin: 0 auto; padding: 2rem 1.2rem 5rem; }}
-h1, h2, h3, table, figcaption {{ font-family: "Helvetica Neue", Arial, sans-serif; line-height: 1.25; }}
-h1 {{ font-size: 2rem; margin: 1rem 0 1.5rem; }}
-h2 {{ font-size: 1.4rem; margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1.2rem; }}
-h3 {{ font-size: 1.1rem; margin-top: 2rem; }}
-img {{ max-width: 100%; height: auto; display: block; margin: 1.5rem auto .5rem; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .82rem; margin: 1rem 0; min-width: 60%; }}
-th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }}
-[style*="right"] {{ white-space: nowrap; }}
-thead th {{ border-bottom: 2px solid #444; }}
-em {{ color: #444; }}
-code {{ font-size: .85em; background: #f4f4f4; padding: .1em .3em; overflow-wrap: anywhere; }}
-a.anchor-link {{ display: none; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 
 
 class Report:
@@ -61,26 +33,18 @@ class Report:
 
     def table(self, table: pd.DataFrame, digits: int = 3) -> Markdown:
         """Add a table, its index left out, floats with `digits` decimals, empty cells for missing values; words to the left."""
-        text, words = table.copy(), _columns_of_words(table)
-        for column in text:
-            if pd.api.types.is_float_dtype(text[column]):
-                text[column] = text[column].map(lambda value: "" if pd.isna(value) else f"{value:.{digits}f}")
-            elif pd.api.types.is_integer_dtype(text[column]):
-                text[column] = text[column].map("{:,}".format)
-        lines = [
-            list(map(str, text.columns)),
-            ["---" if place == 0 or column in words else "---:" for place, column in enumerate(text)],
-            *text.astype(str).to_numpy().tolist(),
-        ]
+        words = _columns_of_words(table)
+        sides = ["---" if place == 0 or column in words else "---:" for place, column in enumerate(table)]
+        cells = table.apply(lambda values: _shown(values, digits)).to_numpy().tolist()
+        lines = [list(map(str, table.columns)), sides, *cells]
         return self.add("\n".join("| " + " | ".join(line) + " |" for line in lines))
 
     def figure(self, name: str, caption: str) -> Markdown:
         """Add a figure by `<notebook>/<figure>` with a computed caption; a figure that was never drawn raises StudyError."""
         path = self.notebook.upstream_figures / f"{name}.png"
         if not path.exists():
-            raise StudyError(
-                f"The report shows figure {name}.png, which is not there: run notebook {name.split('/')[0]} first."
-            )
+            notebook = name.split("/")[0]
+            raise StudyError(f"The report shows figure {name}.png, which is not there: run notebook {notebook} first.")
         relative = Path(os.path.relpath(path, self.notebook.output)).as_posix()
         return self.add(f"![{caption}]({relative})\n\n*{caption}*")
 
@@ -91,9 +55,16 @@ class Report:
         title = self.parts[0].splitlines()[0].lstrip("# ")
         body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_data_uri(output / match[1])}"', markdown2html(text))
         body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-        for name, content in {"report.md": text, "report.html": PAGE.format(title=title, body=body)}.items():
+        for name, content in {"report.md": text, "report.html": PAGE.substitute(title=title, body=body)}.items():
             with atomic_path(output / name) as path:
                 path.write_text(content, encoding="utf-8")
+
+
+def _shown(values: pd.Series, digits: int) -> pd.Series:
+    """A column's cells as text."""
+    if pd.api.types.is_float_dtype(values):
+        return values.map(f"{{:.{digits}f}}".format).where(values.notna(), "")
+    return values.map("{:,}".format if pd.api.types.is_integer_dtype(values) else str)
 
 
 def _columns_of_words(table: pd.DataFrame) -> list[str]:

@@ -53,13 +53,9 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
         raise StudyError(f"A leaderboard holds one protocol, not {', '.join(sorted(results['protocol'].unique()))}.")
     lines = []
     for cell, rows in results.groupby(CELL, dropna=False, sort=False):
-        line = dict(zip(CELL, cell)) | {
-            "seeds": rows["seed"].nunique(),
-            "parameters": rows["parameters"].iloc[0],
-        }
-        mine = (
-            None if users is None else users[(users[CELL].fillna("") == pd.Series(line)[CELL].fillna("")).all(axis=1)]
-        )
+        line = dict(zip(CELL, cell)) | {"seeds": rows["seed"].nunique(), "parameters": rows["parameters"].iloc[0]}
+        labels = pd.Series(line)[CELL].fillna("")
+        mine = None if users is None else users[(users[CELL].fillna("") == labels).all(axis=1)]
         for metric in metrics:
             values = rows.loc[rows["metric"] == metric, "value"]
             line |= {metric: values.mean(), f"{metric} sd": values.std() if len(values) > 1 else np.nan}

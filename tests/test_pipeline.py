@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from pipeline.clean import clean, clean_file, clean_on_save, write_back
+from pipeline.jobs import jobs_of
 from pipeline.missing import missing
 from pipeline.prepare import error_of, prepare, record, remove_leftovers
 from pipeline.rerun import parse_seeds, parse_settings, rerun, summary
@@ -65,26 +66,26 @@ def study(tmp_path):
 
 def test_an_unknown_profile_is_refused_with_the_known_ones(study):
     with pytest.raises(StudyError, match="Unknown profile 'fast'; allowed: study, smoke, large, wrong, gpu"):
-        study.jobs("fast")
+        jobs_of(study, "fast")
 
 
 def test_an_unknown_parameter_of_a_profile_is_refused_before_anything_runs(study):
     with pytest.raises(StudyError, match="Unknown parameter 'epoch' for second; allowed: epochs"):
-        study.jobs("wrong")
+        jobs_of(study, "wrong")
 
 
 def test_a_profile_for_cuda_is_refused_without_a_device(study, monkeypatch):
-    monkeypatch.setattr("recsys_core.study.cuda_available", lambda: False)
+    monkeypatch.setattr("pipeline.jobs.cuda_available", lambda: False)
     with pytest.raises(StudyError, match="needs a CUDA device"):
-        study.jobs("gpu")
+        jobs_of(study, "gpu")
 
 
 def test_the_gpu_profile_runs_other_profiles_and_stores_by_class_of_device(study, monkeypatch):
-    monkeypatch.setattr("recsys_core.study.cuda_available", lambda: True)
+    monkeypatch.setattr("pipeline.jobs.cuda_available", lambda: True)
     write_notebook(study.root, "second", 'device = "auto"')
     path = study.root / "notebooks/second.ipynb"
     path.write_text(path.read_text().replace('"epochs = 20"', '"epochs = 20\\n", "device = \'auto\'"'))
-    (job,) = study.jobs("gpu")
+    (job,) = jobs_of(study, "gpu")
     assert job.overrides == {"epochs": 9, "device": "cuda"} and str(job.output) == "reports/stored/large/cuda"
     assert str(job.executed) == "reports/executed/large-cuda"
 
@@ -94,7 +95,7 @@ def test_a_notebook_needs_exactly_one_parameters_cell(study, tags):
     cells = [new_code_cell("a = 1", metadata={"tags": each}) for each in tags]
     nbformat.write(new_notebook(cells=cells), study.root / "notebooks/first.ipynb")
     with pytest.raises(StudyError, match=f"has {len(tags)} cells tagged 'parameters'"):
-        study.jobs("study")
+        jobs_of(study, "study")
 
 
 def test_a_parameter_that_is_computed_is_refused(study):
@@ -105,19 +106,19 @@ def test_a_parameter_that_is_computed_is_refused(study):
 
 
 def test_the_default_profile_passes_no_parameters_and_others_a_file(study):
-    assert study.jobs("study")[0].command == ("papermill notebooks/first.ipynb reports/executed/study/first.ipynb")
-    assert study.jobs("large")[0].command.endswith("-f reports/executed/large/state/second.yaml")
-    assert study.jobs("smoke")[0].command.startswith("RECSYS_OUTPUT=reports/runs/smoke papermill ")
+    assert jobs_of(study, "study")[0].command == ("papermill notebooks/first.ipynb reports/executed/study/first.ipynb")
+    assert jobs_of(study, "large")[0].command.endswith("-f reports/executed/large/state/second.yaml")
+    assert jobs_of(study, "smoke")[0].command.startswith("RECSYS_OUTPUT=reports/runs/smoke papermill ")
 
 
 def test_a_stored_profile_runs_what_it_names_with_upstream_notebooks_of_its_own(study):
-    assert [(job.name, job.after) for job in study.jobs("large")] == [("second", [])]
+    assert [(job.name, job.after) for job in jobs_of(study, "large")] == [("second", [])]
     for profile in ("study", "smoke"):
-        assert [(job.name, job.after) for job in study.jobs(profile)] == [("first", []), ("second", ["first"])]
+        assert [(job.name, job.after) for job in jobs_of(study, profile)] == [("first", []), ("second", ["first"])]
 
 
 def fingerprints(study, profile="study"):
-    jobs = study.jobs(profile)
+    jobs = jobs_of(study, profile)
     prepare(study, jobs)
     return [(study.root / job.state("fingerprint")).read_text() for job in jobs]
 
@@ -140,6 +141,7 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
     ("place", "changed"),
     [
         ("recsys_core/metrics.py", [True, True]),
+        ("recsys_core/releases.yaml", [True, True]),
         ("pipeline/run.py", [False, False]),
         ("requirements.lock", [True, True]),
         ("reports/stored/large/cpu/results/second.csv", [False, True]),
@@ -161,7 +163,7 @@ def test_a_stored_profile_does_not_run_again_because_of_what_it_stored(study):
 
 @pytest.mark.parametrize("harm", ["remove", "edit", "unrecorded"])
 def test_a_stamp_without_its_outputs_is_dropped(study, harm):
-    job = study.jobs("study")[0]
+    job = jobs_of(study, "study")[0]
     result, stamp = study.root / job.files[0], study.root / job.state("done")
     for path in (result, study.root / job.copy, stamp):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +210,7 @@ def stored(study, job):
 
 
 def test_write_back_stores_outputs_and_counts_and_no_times_and_is_idempotent(study):
-    job = study.jobs("study")[0]
+    job = jobs_of(study, "study")[0]
     stored(study, job)
     assert write_back(study, job)
     text = (study.root / job.notebook).read_text()
@@ -220,7 +222,7 @@ def test_write_back_stores_outputs_and_counts_and_no_times_and_is_idempotent(stu
 
 
 def test_write_back_keeps_prose_that_was_edited_meanwhile(study):
-    job = study.jobs("study")[0]
+    job = jobs_of(study, "study")[0]
     stored(study, job)
     path = study.root / job.notebook
     path.write_text(path.read_text().replace("# first", "# Edited"))
@@ -228,7 +230,7 @@ def test_write_back_keeps_prose_that_was_edited_meanwhile(study):
 
 
 def test_write_back_skips_a_notebook_whose_code_was_edited_meanwhile(study):
-    job = study.jobs("study")[0]
+    job = jobs_of(study, "study")[0]
     stored(study, job)
     write_notebook(study.root, "first", "another = 1")
     before = (study.root / job.notebook).read_bytes()
@@ -236,7 +238,7 @@ def test_write_back_skips_a_notebook_whose_code_was_edited_meanwhile(study):
 
 
 def test_the_cleaner_changes_a_file_once_and_the_save_hook_agrees_with_it(study):
-    path = stored(study, study.jobs("study")[0])
+    path = stored(study, jobs_of(study, "study")[0])
     model = {"type": "notebook", "content": json.loads(path.read_text())}
     assert clean_file(path) and not clean_file(path)
     clean_on_save(model)
@@ -328,7 +330,8 @@ def project(tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=ignored)
     (root / "recsys_core").mkdir(exist_ok=True)
-    for name in ("__init__.py", "datasets.py", "errors.py", "files.py", "formats.py", "sources.py", "study.py"):
+    copied = "__init__.py datasets.py errors.py files.py formats.py releases.yaml sources.py study.py"
+    for name in copied.split():
         shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
     return root
 
