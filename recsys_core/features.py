@@ -46,8 +46,19 @@ def item_features(data: MovieLens, item_ids: np.ndarray) -> Features | None:
     return _as_features(table.fillna(table.median()).dropna(axis=1))
 
 
+def zip_codes(data: MovieLens, user_ids: np.ndarray) -> np.ndarray:
+    """Return the distinct zip codes (whole texts) of these users, ascending; none without a user table."""
+    if data.users is None:
+        return np.empty(0, object)
+    mine = data.users.loc[data.users["user_id"].isin(user_ids), "zip_code"]
+    return np.sort(mine.dropna().astype(str).unique().astype(object))
+
+
 def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
-    """Columns `age` (years), `gender` (F = 0, M = 1) and `occupation_*` (0/1), one row per user id; None without a user table."""
+    """Columns `age` (years), `gender` (F = 0, M = 1), `occupation_*` (0/1) and `zip`, one row per user id; None without users.
+
+    `zip` numbers the distinct zip codes of these users, in ascending order, from 1; 0 is a missing one (see `Vocabulary`).
+    """
     if data.users is None:
         return None
     users = data.users.set_index("user_id").reindex(user_ids)
@@ -57,7 +68,9 @@ def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
             f"User {missing!r} has ratings but no row in the user table: add one with age, gender and occupation."
         )
     table = pd.DataFrame({"age": users["age"].astype("float64"), "gender": (users["gender"] == "M").astype(float)})
-    return _as_features(table.join(_flags(users["occupation"], "occupation_")))
+    table = table.join(_flags(users["occupation"], "occupation_"))
+    table["zip"] = Vocabulary(user_ids, np.empty(0), zip_codes(data, user_ids)).zip_numbers(users["zip_code"])
+    return _as_features(table)
 
 
 @dataclass(frozen=True)
@@ -110,4 +123,4 @@ def encode(data: MovieLens) -> tuple[Interactions, Vocabulary]:
         user_features=user_features(data, user_ids),
         item_features=item_features(data, item_ids),
     )
-    return rows, Vocabulary(user_ids, item_ids)
+    return rows, Vocabulary(user_ids, item_ids, zip_codes(data, user_ids))

@@ -5,7 +5,7 @@ Letters used for shapes everywhere: `U` users, `I` items, `N` rows, `B` batch, `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,13 +26,22 @@ class Features:
         """Return the (N, f) columns whose name starts with `prefix`."""
         return self.values[:, [column.startswith(prefix) for column in self.columns]]
 
+    def without(self, *names: str) -> Features:
+        """Return the table without these columns; a name that is no column changes nothing."""
+        kept = [column not in names for column in self.columns]
+        return Features(np.ascontiguousarray(self.values[:, kept]), tuple(np.array(self.columns)[kept].tolist()))
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids behind the codes: code `c` stands for `user_ids[c]` and `item_ids[c]`, both in ascending order."""
+    """The ids behind the codes: code `c` stands for `user_ids[c]` and `item_ids[c]`, both in ascending order.
+
+    A value z > 0 of the user attribute `zip` stands for `zip_codes[z - 1]`, 0 for any other zip code.
+    """
 
     user_ids: np.ndarray
     item_ids: np.ndarray
+    zip_codes: np.ndarray = field(default_factory=lambda: np.empty(0, object))
 
     def user_codes(self, ids: object) -> np.ndarray:
         """Return the codes of user ids; an unknown id raises a StudyError that names it."""
@@ -41,6 +50,10 @@ class Vocabulary:
     def item_codes(self, ids: object) -> np.ndarray:
         """Return the codes of item ids; an unknown id raises a StudyError that names it."""
         return _codes(self.item_ids, ids, "movie")
+
+    def zip_numbers(self, zip_codes: object) -> np.ndarray:
+        """Return what the user attribute `zip` holds for these texts: 1, 2, … for known zip codes, 0 for all others."""
+        return pd.Index(self.zip_codes).get_indexer(np.atleast_1d(np.asarray(zip_codes, object))) + 1
 
 
 def _codes(vocabulary: np.ndarray, ids: object, kind: str) -> np.ndarray:

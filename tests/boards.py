@@ -20,6 +20,11 @@ PLAYERS = torch.arange(SIZE)
 SETTINGS: dict[str, dict[str, Any]] = {
     "ease": {"regularisation": 1.0},
     "embedding_recommender": {"epochs": 12, "batch_size": 256, "learning_rate": 0.01},
+    "two_tower_regressor": {"epochs": 5, "learning_rate": 0.005},
+    "recommender_net": {"epochs": 5, "batch_size": 256},
+    "fm": {"epochs": 12, "batch_size": 256, "learning_rate": 0.02, "embedding_std": 0.1},
+    "deepfm": {"epochs": 8, "batch_size": 128, "learning_rate": 0.01, "layers": (32,)},
+    "dlrm": {"epochs": 12, "batch_size": 128, "learning_rate": 0.005, "embedding_std": 0.1},
     "ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
     "segment_popularity": {"n_segments": 5},
 }

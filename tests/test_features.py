@@ -11,7 +11,7 @@ import pytest
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import clean_as_s2, encode, item_features, release_month, user_features
-from recsys_core.models.embedding_recommender import standardised
+from recsys_core.models.attributes import standardised
 
 
 @pytest.fixture
@@ -93,8 +93,26 @@ def test_movies_without_any_year_have_no_year_column_and_no_nan(small: MovieLens
 def test_user_features_stand_in_the_order_of_the_catalogue(small: MovieLens) -> None:
     features = user_features(small, np.array([10, 20, 30]))
     assert features is not None
-    assert features.columns == ("age", "gender", "occupation_artist", "occupation_other")
-    assert features.values.tolist() == [[18, 1, 1, 0], [33, 0, 0, 1], [60, 1, 0, 1]]
+    assert features.columns == ("age", "gender", "occupation_artist", "occupation_other", "zip")
+    assert features.values.tolist() == [[18, 1, 1, 0, 2], [33, 0, 0, 1, 1], [60, 1, 0, 1, 3]]
+
+
+def test_zip_codes_are_numbered_from_one_in_ascending_order_and_a_missing_one_is_zero(small: MovieLens) -> None:
+    assert small.users is not None
+    users = small.users.assign(
+        zip_code=["55105", "V3N4P", None, "00000"]
+    )  # of users 20, 10, 30 and 40, who rated nothing
+    rows, vocabulary = encode(replace(small, users=users))
+    assert rows.user_features is not None
+    assert vocabulary.zip_codes.tolist() == ["55105", "V3N4P"]
+    assert rows.user_features.select("zip").ravel().tolist() == [2, 1, 0]
+
+
+def test_a_typed_zip_code_has_the_number_that_the_features_hold(small: MovieLens) -> None:
+    vocabulary = encode(small)[1]
+    assert vocabulary.zip_numbers(["3", "1", "4", "", "99999"]).tolist() == [3, 1, 0, 0, 0]
+    assert vocabulary.zip_numbers("2").tolist() == [2]
+    assert encode(replace(small, users=None))[1].zip_numbers("2").tolist() == [0]
 
 
 def test_a_user_with_ratings_but_no_attributes_is_named(small: MovieLens) -> None:
@@ -120,10 +138,12 @@ def test_standardisation_knows_nothing_of_items_without_training_rows(small: Mov
 
 def test_a_constant_column_is_not_divided_by_zero(small: MovieLens) -> None:
     features = encode(small)[0].item_features
+    assert features is not None
     mean, deviation = standardised(features, np.array([1, 1, 1]))
     assert deviation[2] == 1
     assert mean[2] == 1990
-    assert [part.shape for part in standardised(None, np.array([1]))] == [(0,), (0,)]
+    none = replace(features, values=np.zeros((3, 0), np.float32), columns=())
+    assert [part.shape for part in standardised(none, np.array([1, 1, 1]))] == [(0,), (0,)]
 
 
 def test_the_features_of_ml_100k_have_the_published_columns(ml_100k: MovieLens) -> None:
@@ -136,6 +156,7 @@ def test_the_features_of_ml_100k_have_the_published_columns(ml_100k: MovieLens) 
     assert rows.user_features.select("occupation_").shape == (943, 21)
     assert (rows.user_features.select("occupation_").sum(axis=1) == 1).all()
     assert int(rows.user_features.select("gender").sum()) == 670
+    assert rows.user_features.select("zip").max() == len(vocabulary.zip_codes) == 795
     assert rows.item_features.values[vocabulary.item_codes(1)[0], -2:].tolist() == [1995, 1]
     assert np.isfinite(rows.item_features.values).all()
 

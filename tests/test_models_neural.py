@@ -15,7 +15,8 @@ import recsys_core
 from recsys_core.errors import StudyError
 from recsys_core.losses import mean_squared_error
 from recsys_core.models import NCF, EmbeddingRecommender, ncf
-from recsys_core.models.embedding_recommender import STARS, EmbeddingNet, standardised
+from recsys_core.models.attributes import standardised
+from recsys_core.models.embedding_recommender import STARS, EmbeddingNet
 from recsys_core.models.ncf import SIZES, Tower
 
 S4_TABLES = {
@@ -114,7 +115,7 @@ def test_the_loss_is_the_squared_error_of_ratings_divided_by_five() -> None:
     users, items, targets = batch
     stars = train.stars.toarray()[users.numpy(), items.numpy()]
     np.testing.assert_allclose(STARS * targets, stars, rtol=1e-6)
-    module = EmbeddingNet(train, 4, 8).eval()
+    module = EmbeddingNet(train, *model._sides(train), 4, 8).eval()
     expected = mean_squared_error(module(users, items), targets)
     assert torch.equal(model._loss(module, *batch), expected)
 

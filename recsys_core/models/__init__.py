@@ -2,29 +2,42 @@
 
 from recsys_core.models.base import Recommender
 from recsys_core.models.baselines import Bias, Popularity
+from recsys_core.models.demographic import RecommenderNet
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
+from recsys_core.models.factorization_machines import DLRM, FM, DeepFM
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
+from recsys_core.models.two_tower import TwoTowerRegressor
 
 MODELS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
     "bias": Bias,
     "ease": EASE,
     "embedding_recommender": EmbeddingRecommender,
+    "two_tower_regressor": TwoTowerRegressor,
+    "recommender_net": RecommenderNet,
+    "fm": FM,
+    "deepfm": DeepFM,
+    "dlrm": DLRM,
     "ncf": NCF,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
 }
 
 __all__ = [
+    "DLRM",
     "EASE",
+    "FM",
     "MODELS",
     "NCF",
     "Bias",
+    "DeepFM",
     "DemographicPopularity",
     "EmbeddingRecommender",
     "Popularity",
     "Recommender",
+    "RecommenderNet",
     "SegmentPopularity",
+    "TwoTowerRegressor",
 ]

@@ -150,6 +150,12 @@ class Recommender(ABC):
             )
         return torch.as_tensor(known, device=users.device)
 
+    def _check_columns(self, features: Features) -> None:
+        """Refuse attributes of new users that are not those of training."""
+        expected = None if self.train_.user_features is None else self.train_.user_features.columns
+        if features.columns != expected:
+            raise StudyError(f"User features must have the columns of training, {expected}; got {features.columns}.")
+
     @property
     def popularity_(self) -> Tensor:
         """Training rows per item, (I,)."""

@@ -127,11 +127,8 @@ class NCF(NeuralRecommender):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.layers = tuple(self.layers)
-        if not self.layers or min(self.layers) < 1:
-            raise StudyError(f"layers={self.layers}: give the width, at least 1, of each hidden layer.")
-        if self.embedding_std < 0:
-            raise StudyError(f"embedding_std={self.embedding_std}: it must be 0 or more.")
+        if not self.layers:
+            raise StudyError("layers=(): give the width of at least one hidden layer.")
         if self.activation not in ACTIVATIONS:
             raise StudyError(f"activation={self.activation!r}: allowed are {', '.join(ACTIVATIONS)}.")
 

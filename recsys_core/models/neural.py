@@ -40,6 +40,13 @@ class NeuralRecommender(Recommender):
         for name in ("batch_size", "embedding_dim", "hidden_dim", "n_negatives"):
             if getattr(self, name, 1) < 1:
                 raise StudyError(f"{name}={getattr(self, name)}: it must be at least 1.")
+        for name in (name for name in self.hyperparameters if name.endswith("layers")):
+            setattr(self, name, widths := tuple(getattr(self, name)))
+            if min(widths, default=1) < 1:
+                raise StudyError(f"{name}={widths}: give the width, at least 1, of each hidden layer.")
+        for name, limit in (("dropout", 1), ("embedding_std", np.inf)):
+            if not 0 <= getattr(self, name, 0) < limit:
+                raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more and below {limit}.")
 
     @abstractmethod
     def _build(self, train: Interactions) -> nn.Module:

@@ -134,9 +134,7 @@ class DemographicPopularity(Recommender):
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
         if features is None:
             return super()._cold_scores(users, features)
-        expected = self.train_.user_features.columns if self.train_.user_features is not None else None
-        if features.columns != expected:
-            raise StudyError(f"User features must have the columns of training, {expected}; got {features.columns}.")
+        self._check_columns(features)
         return torch.from_numpy(self.scores[self.segments(features)]).to(users.device)
 
     def _state(self) -> dict[str, Tensor]:

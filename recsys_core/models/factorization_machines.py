@@ -1,0 +1,176 @@
+"""Factorisation machines and the networks made of them: FM, DeepFM and DLRM for ratings, over the same fields.
+
+A field is an id or a group of attribute columns: user, gender, occupation, age; item, genres (their mean), year. Field f of a row
+has a weight w_f and a vector v_f (D,): a lookup for ids, the sum of value × column vector over the columns of an attribute.
+
+    FM      (Rendle 2010, eq. 1)                rating = w_0 + Σ_f w_f + Σ_{f<g} v_f · v_g
+    DeepFM  (Guo et al. 2017, eq. 1 to 4)       rating = FM + perceptron([v_1 … v_F])                       the same v_f
+    DLRM    (Naumov et al. 2019, section 2.1)   rating = perceptron([z ; v_f · v_g for all f < g])           z = perceptron(numbers)
+
+DLRM has no w_f, and age and year are not fields but its numbers: z is one more vector among the v_f. All are trained on squared
+error in stars with Adam, where the papers on DeepFM and DLRM predict clicks; w_0 starts at the training mean. An id without
+training rows has the mean vector of the others. Expected on the five folds of ML-100K: about .92 to .94, near the biased matrix
+factorisation (.934) that FM is with user and item ids alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys_core.interactions import Features, Interactions
+from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork, perceptron
+from recsys_core.models.base import Traits
+
+
+def pairwise_sum(vectors: Tensor) -> Tensor:
+    """Sum (B,) of the dot products of all pairs among (B, F, D) vectors, in time linear in F (Rendle 2010, lemma 3.1)."""
+    return 0.5 * (vectors.sum(dim=1).square() - vectors.square().sum(dim=1)).sum(dim=1)
+
+
+class Fields(nn.Module):
+    """The fields of one side; `groups` are prefixes of attribute columns, each group one field."""
+
+    members: Tensor
+
+    def __init__(self, side: Attributes, counts: np.ndarray, groups: tuple[str, ...], width: int, std: float) -> None:
+        super().__init__()
+        columns = [side.positions(group) for group in groups]
+        members = torch.zeros(sum(map(bool, columns)), len(side.columns), 1)
+        for row, places in enumerate(filter(None, columns)):
+            members[row, places] = 1
+        self.register_buffer("members", members, persistent=False)  # (G, A, 1)
+        self.ids = MeanEmbedding(counts, width)
+        self.columns = nn.Parameter(torch.empty(len(side.columns), width))
+        nn.init.normal_(self.ids.weight, std=std)
+        nn.init.normal_(self.columns, std=std)
+
+    def forward(self, codes: Tensor, inputs: Tensor) -> Tensor:
+        """Return the (B, (1 + G) · W) vectors of (B,) ids and (B, A) inputs."""
+        blocks = (self.members * self.columns).transpose(0, 1).flatten(1)  # (A, G · W): a column fills its group's part
+        return torch.cat([self.ids(codes), inputs @ blocks], dim=1)
+
+
+class FieldNet(AttributeNet):
+    """The fields of both sides, one after another, as (B, F, W) vectors."""
+
+    groups: ClassVar[tuple[str, ...]] = ("gender", "occupation_", "age", "genre_", "year")
+
+    def __init__(self, train: Interactions, sides: tuple[Attributes, Attributes], width: int, std: float) -> None:
+        super().__init__(*sides)
+        self.user_fields = Fields(self.users, train.user_counts, self.groups, width, std)
+        self.item_fields = Fields(self.items, train.item_counts, self.groups, width, std)
+        self.n_fields = 2 + len(self.user_fields.members) + len(self.item_fields.members)
+        self.bias = nn.Parameter(torch.tensor(float(train.ratings.mean())))
+
+    def user_vectors(self, users: Tensor, inputs: Tensor) -> Tensor:
+        """Return the user's fields, (B, F_u · W)."""
+        return self.user_fields(users, inputs)
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Return the item's fields, (B, F_i · W)."""
+        return self.item_fields(items, self.items.table.index_select(0, items))
+
+    def fields(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
+        """Return (B, F, W) vectors of all fields."""
+        return torch.cat([user_vectors, item_vectors], dim=1).unflatten(1, (self.n_fields, -1))
+
+
+class DeepFMNet(FieldNet):
+    """Weights (the first of the W numbers of a field), dot products of the other D, and a perceptron on the same D."""
+
+    def __init__(self, *arguments: Any, layers: tuple[int, ...] | None = None, dropout: float = 0.0) -> None:
+        super().__init__(*arguments)
+        n_inputs = self.n_fields * (self.user_fields.columns.shape[1] - 1)
+        self.deep = None if layers is None else perceptron(n_inputs, (*layers, 1), dropout)
+
+    def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
+        """Return (B,) stars; without layers, those of the factorisation machine."""
+        weights, vectors = self.fields(user_vectors, item_vectors).tensor_split([1], dim=2)  # (B, F, 1), (B, F, D)
+        stars = self.bias + weights.sum(dim=(1, 2)) + pairwise_sum(vectors)
+        return stars if self.deep is None else stars + self.deep(vectors.flatten(1)).squeeze(1)
+
+
+class DLRMNet(FieldNet):
+    """Numbers through the bottom perceptron, dot products of all pairs of vectors, both through the top perceptron."""
+
+    groups: ClassVar[tuple[str, ...]] = ("gender", "occupation_", "genre_")
+    lower: Tensor
+
+    def __init__(self, *arguments: Any, bottom_layers: tuple[int, ...], top_layers: tuple[int, ...]) -> None:
+        super().__init__(*arguments)
+        self.ages, self.years = self.users.positions("age"), self.items.positions("year")
+        width = self.user_fields.columns.shape[1]
+        self.bottom = perceptron(len(self.ages) + len(self.years), (*bottom_layers, width))
+        self.register_buffer("lower", torch.tril_indices(1 + self.n_fields, 1 + self.n_fields, -1), persistent=False)
+        self.top = perceptron(width + self.lower.shape[1], (*top_layers, 1))
+
+    def user_vectors(self, users: Tensor, inputs: Tensor) -> Tensor:
+        """Return the user's age and fields."""
+        return torch.cat([inputs[:, self.ages], super().user_vectors(users, inputs)], dim=1)
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Return the item's year and fields."""
+        return torch.cat([self.items.table.index_select(0, items)[:, self.years], super().item_vectors(items)], dim=1)
+
+    def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
+        """Return (B,) stars."""
+        ages, user_fields = user_vectors.tensor_split([len(self.ages)], dim=1)
+        years, item_fields = item_vectors.tensor_split([len(self.years)], dim=1)
+        dense = self.bottom(torch.cat([ages, years], dim=1))  # (B, D)
+        vectors = torch.cat([dense[:, None], self.fields(user_fields, item_fields)], dim=1)  # (B, 1 + F, D)
+        dots = torch.bmm(vectors, vectors.transpose(1, 2))[:, self.lower[0], self.lower[1]]  # (B, (1 + F) F / 2)
+        return self.bias + self.top(torch.cat([dense, dots], dim=1)).squeeze(1)
+
+
+@dataclass(kw_only=True)
+class FM(RatingNetwork):
+    """Factorisation machine. A user without history is answered from the mean user's vector and the attributes.
+
+    The paper leaves dimension, learning rate and regularisation to the data.
+    """
+
+    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True)
+    unread: ClassVar[tuple[str, ...]] = ("zip", "month")
+    numbers: ClassVar[tuple[str, ...] | None] = ("age", "year")
+
+    embedding_dim: int = 10
+    embedding_std: float = 0.01
+
+    def _item_attributes(self, features: Features) -> Features:
+        """Genre flags divided by their number in a film: their field is the mean of the genres' vectors."""
+        is_genre = [column.startswith("genre_") for column in features.columns]
+        n_genres = np.maximum(features.select("genre_").sum(axis=1, keepdims=True), 1)
+        means = np.where(is_genre, features.values / n_genres, features.values)
+        return super()._item_attributes(Features(means, features.columns))
+
+    def _build(self, train: Interactions) -> nn.Module:
+        return DeepFMNet(train, self._sides(train), 1 + self.embedding_dim, self.embedding_std)
+
+
+@dataclass(kw_only=True)
+class DeepFM(FM):
+    """Factorisation machine and perceptron with shared vectors."""
+
+    layers: tuple[int, ...] = (128, 128, 128)
+    dropout: float = 0.2
+
+    def _build(self, train: Interactions) -> nn.Module:
+        parts = train, self._sides(train), 1 + self.embedding_dim, self.embedding_std
+        return DeepFMNet(*parts, layers=self.layers, dropout=self.dropout)
+
+
+@dataclass(kw_only=True)
+class DLRM(FM):
+    """Deep learning recommendation model."""
+
+    bottom_layers: tuple[int, ...] = (64,)
+    top_layers: tuple[int, ...] = (64, 32)
+
+    def _build(self, train: Interactions) -> nn.Module:
+        parts = train, self._sides(train), self.embedding_dim, self.embedding_std
+        return DLRMNet(*parts, bottom_layers=self.bottom_layers, top_layers=self.top_layers)
