@@ -3,8 +3,10 @@
 from recsys_core.models.base import Recommender
 from recsys_core.models.baselines import Bias, Popularity
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
+from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
+from recsys_core.models.neighbours import ItemKNN, UserKNN
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
 
 MODELS: dict[str, type[Recommender]] = {
@@ -13,18 +15,28 @@ MODELS: dict[str, type[Recommender]] = {
     "ease": EASE,
     "embedding_recommender": EmbeddingRecommender,
     "ncf": NCF,
+    "svd": SVD,
+    "svd_plus_plus": SVDPlusPlus,
+    "als": ALS,
+    "user_knn": UserKNN,
+    "item_knn": ItemKNN,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
 }
 
 __all__ = [
+    "ALS",
     "EASE",
     "MODELS",
     "NCF",
+    "SVD",
     "Bias",
     "DemographicPopularity",
     "EmbeddingRecommender",
+    "ItemKNN",
     "Popularity",
     "Recommender",
+    "SVDPlusPlus",
     "SegmentPopularity",
+    "UserKNN",
 ]
