@@ -1,4 +1,4 @@
-"""Lists for a person: the films that a model would show to a user who is in the data."""
+"""Lists for a person: the films that a model would show to a user of the data, or to somebody new."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import top_k
-from recsys_core.interactions import Vocabulary
+from recsys_core.interactions import Features, Interactions, Vocabulary
 from recsys_core.models.base import Recommender
+
+LIKED = 4.0  # stars
 
 
 def recommend(
@@ -18,25 +20,83 @@ def recommend(
 ) -> pd.DataFrame:
     """The k best films for a known user, without those that `data` says they have rated; shorter if fewer are left.
 
-    Columns: item_id, title (where the data has titles) and stars or score; the index is the rank. Ties go to the lower item id.
-    Raises StudyError for an unknown user and for k outside the catalogue.
+    Columns: item_id, title (where the data has titles), stars or score, and for models that know users by their ratings `because`:
+    the film that the user liked and whose audience is most like the recommended one's. The index is the rank; ties go to the lower
+    item id. Raises StudyError for an unknown user and for k outside the catalogue.
     """
     user = int(vocabulary.user_codes(user_id)[0])
-    with torch.inference_mode():
-        scores = model.score(torch.tensor([user])).cpu()
-    scores = scores.clone()
-    rated = data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"]
-    scores[0, torch.as_tensor(vocabulary.item_codes(rated.to_numpy()))] = -torch.inf
-    best = top_k(scores, k)[0]
-    items = best[best >= 0].numpy()
+    rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"])
+    items, scores = _best(model.score(torch.tensor([user])), rated, k)
     if not len(items):
         raise StudyError(f"User {user_id!r} has rated every film of the catalogue: there is nothing left to recommend.")
+    if model.traits.predicts_ratings:
+        scores = model.predict(torch.full((len(items),), user), torch.as_tensor(items)).cpu().numpy()
+    table = _table(model, data, vocabulary, items, scores)
+    if model.traits.personalised and (model.traits.uses_ids or model.traits.folds_in):
+        table["because"] = _titles(data, vocabulary, reasons(model.train_, user, items))
+    return table
+
+
+def recommend_new(
+    model: Recommender, data: MovieLens, vocabulary: Vocabulary, features: Features, k: int = 10
+) -> pd.DataFrame:
+    """The k best films for somebody of whom only (1, F) attributes are known; columns as in `recommend`, without reasons.
+
+    Raises StudyError for a model that does not use attributes and for k outside the catalogue.
+    """
+    require_features(model)
+    nobody, nothing = torch.tensor([0]), model.train_.take(np.zeros(0, np.int64))
+    items, scores = _best(model.score(nobody, nothing, features), np.zeros(0, np.int64), k)
+    if model.traits.predicts_ratings:
+        same = Features(np.repeat(features.values, len(items), axis=0), features.columns)
+        scores = model.predict(nobody.repeat(len(items)), torch.as_tensor(items), nothing, same).cpu().numpy()
+    return _table(model, data, vocabulary, items, scores)
+
+
+def require_features(model: Recommender) -> None:
+    """Refuse, with a StudyError, a model that cannot answer from attributes."""
+    if not model.traits.uses_features:
+        raise StudyError(
+            f"{type(model).__name__} knows people by their ratings alone: choose a user of the data or another model."
+        )
+
+
+def reasons(train: Interactions, user: int, items: np.ndarray) -> np.ndarray:
+    """(K,) for each of (K,) items the item that the user liked (4 stars or more) and whose raters are most alike by cosine.
+
+    -1 where nobody rated both. Items in two binary columns; see Sarwar et al. (2001), item-based collaborative filtering.
+    """
+    mine = train.users == user
+    liked = np.unique(train.items[mine & (train.ratings >= LIKED)])
+    if not len(liked):
+        return np.full(len(items), -1)
+    columns, norms = train.binary.tocsc(), np.sqrt(np.maximum(train.item_counts, 1))
+    together = (columns[:, items].T @ columns[:, liked]).toarray() / norms[liked]
+    return np.where(together.max(axis=1) > 0, liked[together.argmax(axis=1)], -1)
+
+
+def _best(scores: torch.Tensor, rated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best items that are not rated, and their scores, from (1, I) scores."""
+    scores = scores.cpu().clone()
+    scores[0, torch.as_tensor(rated)] = -torch.inf
+    best = top_k(scores, k)[0]
+    items = best[best >= 0].numpy()
+    return items, scores[0, items].numpy()
+
+
+def _table(
+    model: Recommender, data: MovieLens, vocabulary: Vocabulary, items: np.ndarray, scores: np.ndarray
+) -> pd.DataFrame:
     table = pd.DataFrame({"item_id": vocabulary.item_ids[items]})
     if data.movies is not None:
-        table["title"] = data.movies.set_index("item_id")["title"].reindex(table["item_id"]).to_numpy()
-    if model.traits.predicts_ratings:
-        stars = model.predict(torch.full((len(items),), user), torch.as_tensor(items))
-        table["stars"] = stars.cpu().numpy().round(2)
-    else:
-        table["score"] = scores[0, items].numpy().round(4)
+        table["title"] = _titles(data, vocabulary, items)
+    name, digits = ("stars", 2) if model.traits.predicts_ratings else ("score", 4)
+    table[name] = scores.round(digits)
     return table.set_index(pd.Index(np.arange(1, len(items) + 1), name="rank"))
+
+
+def _titles(data: MovieLens, vocabulary: Vocabulary, items: np.ndarray) -> np.ndarray:
+    """Titles of item codes, their ids where the data has no titles, and an empty text for -1."""
+    ids = vocabulary.item_ids[items]
+    titles = ids.astype(str) if data.movies is None else data.movies.set_index("item_id")["title"].reindex(ids)
+    return np.where(items >= 0, titles, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "deepfm": {"epochs": 8, "batch_size": 128, "learning_rate": 0.01, "layers": (32,)},
     "dlrm": {"epochs": 12, "batch_size": 128, "learning_rate": 0.005, "embedding_std": 0.1},
     "ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
+    "svd": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
+    "svd_plus_plus": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
     "segment_popularity": {"n_segments": 5},
 }
 SEES_GENRES_ONLY = {
@@ -81,9 +84,14 @@ def is_neural(name: str) -> bool:
     return issubclass(MODELS[name], NeuralRecommender)
 
 
+def has_device(name: str) -> bool:
+    """Whether model `name` computes where it is told to."""
+    return "device" in {field.name for field in fields(MODELS[name])}  # type: ignore[arg-type]
+
+
 def build(name: str, device: str = "cpu", **changes: Any) -> Recommender:
     """An unfitted model with the fast settings of the board."""
-    place = {"device": device} if is_neural(name) else {}
+    place = {"device": device} if has_device(name) else {}
     return MODELS[name](**{**SETTINGS.get(name, {}), **place, **changes})
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from boards import NEW_ITEM, NEW_USER, PLAYERS, SIZE, board, board_of, build, fitted, is_neural, rows_of
+from boards import NEW_ITEM, NEW_USER, PLAYERS, SIZE, board, board_of, build, fitted, has_device, is_neural, rows_of
 
 from recsys_core import train as loop
 from recsys_core.errors import StudyError
@@ -34,7 +34,7 @@ def having(*traits: str, neural: bool = False) -> pytest.MarkDecorator:
         if not wanted or (neural and not is_neural(name)):
             continue
         cases.append(pytest.param((name, "cpu"), id=name))
-        if is_neural(name):
+        if has_device(name):
             cases.append(pytest.param((name, "cuda"), id=f"{name}-cuda", marks=[pytest.mark.gpu, CUDA]))
     return pytest.mark.parametrize("case", cases)
 
@@ -401,6 +401,11 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
         "n_negatives": 2,
         "embedding_std": 0.5,
     },
+    "svd": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
+    "svd_plus_plus": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
+    "als": {"embedding_dim": 3, "regularisation": 0.5, "n_iterations": 2},
+    "user_knn": {"n_neighbours": 5, "shrinkage": 10.0, "min_support": 30},
+    "item_knn": {"n_neighbours": 5, "shrinkage": 10.0, "min_support": 12},
     "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
     "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
 }
@@ -426,7 +431,8 @@ def uneven(name: str) -> Interactions:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_hyperparameter_is_covered_here(name: str) -> None:
-    loop_values = {*OTHER_LOOP_VALUES, "patience", "device", "validation_users"} if is_neural(name) else set()
+    loop_values = {*OTHER_LOOP_VALUES, "patience", "validation_users"} if is_neural(name) else set()
+    loop_values |= {"device"} if has_device(name) else set()
     assert {field.name for field in fields(MODELS[name])} == loop_values | set(OTHER_VALUES[name])  # type: ignore[arg-type]
 
 
@@ -524,6 +530,15 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("ncf", "layers", (8, 0)),
         ("ncf", "activation", "gelu"),
         ("ncf", "embedding_std", -0.1),
+        ("svd", "embedding_dim", 0),
+        ("svd", "regularisation", -1.0),
+        ("svd", "embedding_std", -0.1),
+        ("als", "embedding_dim", 0),
+        ("als", "n_iterations", 0),
+        ("als", "regularisation", 0.0),
+        ("item_knn", "n_neighbours", 0),
+        ("item_knn", "shrinkage", -1.0),
+        ("user_knn", "min_support", 0),
         ("segment_popularity", "n_segments", 0),
         ("segment_popularity", "shrinkage", -1.0),
         ("demographic_popularity", "age_limits", (40, 20)),

@@ -4,9 +4,11 @@ from recsys_core.models.base import Recommender
 from recsys_core.models.baselines import Bias, Popularity
 from recsys_core.models.demographic import RecommenderNet
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
+from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
 from recsys_core.models.factorization_machines import DLRM, FM, DeepFM
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
+from recsys_core.models.neighbours import ItemKNN, UserKNN
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
 from recsys_core.models.two_tower import TwoTowerRegressor
 
@@ -21,23 +23,33 @@ MODELS: dict[str, type[Recommender]] = {
     "deepfm": DeepFM,
     "dlrm": DLRM,
     "ncf": NCF,
+    "svd": SVD,
+    "svd_plus_plus": SVDPlusPlus,
+    "als": ALS,
+    "user_knn": UserKNN,
+    "item_knn": ItemKNN,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
 }
 
 __all__ = [
+    "ALS",
     "DLRM",
     "EASE",
     "FM",
     "MODELS",
     "NCF",
+    "SVD",
     "Bias",
     "DeepFM",
     "DemographicPopularity",
     "EmbeddingRecommender",
+    "ItemKNN",
     "Popularity",
     "Recommender",
     "RecommenderNet",
+    "SVDPlusPlus",
     "SegmentPopularity",
     "TwoTowerRegressor",
+    "UserKNN",
 ]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from recsys_core.errors import StudyError
@@ -44,7 +45,8 @@ class Bias(Recommender):
 
     The two are computed one after the other, `n_passes` times, each time against the other's latest value. A new user's bias is
     computed from their history in the same way; without a history it is 0. Stars are clipped to the scale of the training rows.
-    With these λ a comparable library reaches RMSE .944 on 5 random folds of ML-100K.
+    With these λ a comparable library reaches RMSE .944 on 5 random folds of ML-100K. The global, user and item means are the
+    limits of λ → ∞ and 0: `Bias(**MEANS["item"])`.
     """
 
     traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True, predicts_ratings=True)
@@ -77,13 +79,23 @@ class Bias(Recommender):
         total = np.bincount(history.users, weights=residual, minlength=history.n_users)
         return total / np.maximum(self.user_regularisation + history.user_counts, 1e-9)
 
+    def baseline(self, users: np.ndarray, items: np.ndarray, history: Interactions) -> np.ndarray:
+        """Return μ + b_u + b_i in stars, not clipped, for user and item codes of shapes that broadcast."""
+        return self.mean + self._user_bias(history)[users] + self.item_bias[items]
+
+    def residuals(self, history: Interactions) -> sparse.csr_matrix:
+        """Return the (U, I) matrix of what the biases leave of a history's ratings; every row is stored, zero or not."""
+        stars = history.stars
+        users = np.repeat(np.arange(history.n_users), np.diff(stars.indptr))
+        values = stars.data - self.baseline(users, stars.indices, history)
+        return sparse.csr_matrix((values.astype(np.float32), stars.indices, stars.indptr), shape=stars.shape)
+
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        user_bias = self._user_bias(history)[users.cpu().numpy()]
-        return torch.as_tensor(self.mean + user_bias[:, None] + self.item_bias, dtype=torch.float32)
+        stars = self.baseline(users.cpu().numpy()[:, None], np.arange(history.n_items), history)
+        return torch.as_tensor(stars, dtype=torch.float32)
 
     def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
-        user_bias = self._user_bias(history)[users.cpu().numpy()]
-        stars = self.mean + user_bias + self.item_bias[items.cpu().numpy()]
+        stars = self.baseline(users.cpu().numpy(), items.cpu().numpy(), history)
         return torch.as_tensor(stars.clip(self.low, self.high), dtype=torch.float32)
 
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
@@ -105,3 +117,11 @@ class Bias(Recommender):
     def n_parameters(self) -> int:
         """Global mean, item biases and user biases."""
         return 1 + self.train_.n_items + self.train_.n_users
+
+
+# Each user's mean rating, each item's, or one for all, as settings of `Bias`.
+MEANS: dict[str, dict[str, float]] = {
+    "global": {"item_regularisation": np.inf, "user_regularisation": np.inf},
+    "user": {"item_regularisation": np.inf, "user_regularisation": 0.0},
+    "item": {"item_regularisation": 0.0, "user_regularisation": np.inf},
+}

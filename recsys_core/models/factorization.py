@@ -1,0 +1,249 @@
+"""Matrix factorisation for ratings: by gradient descent (SVD, SVD++) and by alternating least squares.
+
+    SVD     r̂_ui = μ + b_u + b_i + p_u · q_i                                       Koren, Bell & Volinsky 2009, eq. 4
+    SVD++   r̂_ui = μ + b_u + b_i + q_i · (p_u + |N(u)|^-½ Σ_{j ∈ N(u)} y_j)        Koren 2008, eq. 15
+    ALS     r̂_ui = μ + b_u + b_i + p_u · q_i, biases first, then exact solves      Zhou, Wilkinson, Schreiber & Pan 2008
+
+SVD and SVD++ minimise, over the observed ratings, the squared error and λ times the squares of all that predicts a rating:
+
+    Σ_(u,i) (r_ui - r̂_ui)² + λ (b_u² + b_i² + |p_u|² + |q_i|² [+ Σ_{j ∈ N(u)} |y_j|²])
+
+with N(u) the items that u rated. They differ from the papers in being trained by Adam on batches, with settings and the epoch
+chosen on validation rows.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Interactions
+from recsys_core.models.base import Traits
+from recsys_core.models.centred import Centred, padded_rows
+from recsys_core.models.neural import NeuralRecommender
+from recsys_core.sampling import Batches, Rows
+from recsys_core.train import resolve_device
+
+
+class Factors(nn.Module):
+    """Vectors of D factors and a last column with the bias; (B, D + 1) users and items give (B,) stars."""
+
+    mean: Tensor
+
+    def __init__(self, train: Interactions, embedding_dim: int, embedding_std: float, regularisation: float) -> None:
+        super().__init__()
+        self.users = nn.Embedding(train.n_users, embedding_dim + 1)
+        self.items = nn.Embedding(train.n_items, embedding_dim + 1)
+        self.register_buffer("mean", torch.tensor(train.ratings.mean()))
+        self.regularisation = regularisation
+        for table in (self.users.weight, self.items.weight):
+            nn.init.normal_(table, std=embedding_std)
+            nn.init.zeros_(table[:, -1])
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return (B,) stars of (B, D + 1) user and item vectors."""
+        products = torch.linalg.vecdot(users[:, :-1], items[:, :-1])
+        return self.mean + users[:, -1] + items[:, -1] + products
+
+    def score_all(self, users: Tensor) -> Tensor:
+        """Return (B, I) stars of every item for (B, D + 1) user vectors."""
+        items = self.items.weight
+        return self.mean + users[:, -1:] + items[:, -1] + users[:, :-1] @ items[:, :-1].T
+
+
+@dataclass(kw_only=True)
+class SVD(NeuralRecommender):
+    """Biased matrix factorisation.
+
+    With 50 factors a comparable library reaches a mean RMSE of .914 on the five folds of ML-100K.
+    """
+
+    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True, predicts_ratings=True)
+
+    epochs: int = 10
+    learning_rate: float = 0.01
+    embedding_dim: int = 50
+    regularisation: float = 0.08
+    embedding_std: float = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("regularisation", "embedding_std"):
+            if getattr(self, name) < 0:
+                raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more.")
+
+    def _build(self, train: Interactions) -> nn.Module:
+        return Factors(train, self.embedding_dim, self.embedding_std, self.regularisation)
+
+    def _batches(self, train: Interactions, device: torch.device) -> Batches:
+        columns = (train.users, train.items, train.ratings)
+        return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
+
+    @staticmethod
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+        assert isinstance(module, Factors)
+        users, items = module.users(batch[0]), module.items(batch[1])
+        error = batch[2] - module(users, items)
+        penalty = users.square().sum() + items.square().sum()
+        return (error.square().sum() + module.regularisation * penalty) / len(error)
+
+    def _user_vectors(self, users: Tensor, history: Interactions) -> Tensor:
+        """(B, D + 1) vectors of (B,) users."""
+        assert isinstance(self.module_, Factors)
+        return self.module_.users(users.to(self.device_))
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        assert isinstance(self.module_, Factors)
+        return self.module_.score_all(self._user_vectors(users, history))
+
+    def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
+        assert isinstance(self.module_, Factors)
+        asked, position = users.unique(return_inverse=True)
+        vectors = self._user_vectors(asked, history)[position.to(self.device_)]
+        stars = self.module_(vectors, self.module_.items(items.to(self.device_)))
+        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
+
+
+class Product(torch.autograd.Function):
+    """A @ y of a constant sparse A, given with its transpose: the gradient is a second product (torch's own is 6 times slower)."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, values: Tensor) -> Tensor:
+        """Return (U, D) sums of the (I, D) values."""
+        ctx.transposed = transposed
+        with torch.autocast(values.device.type, enabled=False):  # there is no sparse product in bfloat16
+            return matrix @ values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, Tensor]:
+        """Return the gradient of the values."""
+        return None, None, ctx.transposed @ gradients[0]
+
+
+def as_tensor(matrix: sparse.csr_matrix) -> Tensor:
+    """A sparse matrix in the same format as a tensor."""
+    crow, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls the format "in beta state"; what is used of it is tested
+        return torch.sparse_csr_tensor(crow, columns, values, matrix.shape, check_invariants=False)
+
+
+class ImplicitFactors(Factors):
+    """Factors with a second vector y_j per item, for having been rated at all."""
+
+    matrix: Tensor
+    transposed: Tensor
+    scale: Tensor
+
+    def __init__(self, train: Interactions, embedding_dim: int, embedding_std: float, regularisation: float) -> None:
+        super().__init__(train, embedding_dim, embedding_std, regularisation)
+        self.rated = nn.Embedding(train.n_items, embedding_dim)
+        nn.init.normal_(self.rated.weight, std=embedding_std)
+        counts = torch.from_numpy(train.user_counts).clamp(min=1)
+        self.register_buffer("matrix", as_tensor(train.binary), persistent=False)  # (U, I)
+        self.register_buffer("transposed", as_tensor(train.binary.T.tocsr()), persistent=False)
+        self.register_buffer("scale", counts[:, None].float().rsqrt(), persistent=False)  # (U, 1)
+
+    def rated_sums(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over N(u) for (B,) users: |N(u)|^-½ Σ y_j, as (B, D + 1) with no bias, and Σ |y_j|², (B,)."""
+        vectors = self.rated.weight
+        extended = torch.cat([vectors, vectors.square().sum(dim=1, keepdim=True)], dim=1)
+        sums = Product.apply(self.matrix, self.transposed, extended)  # (U, D + 1): every user is in some batch anyway
+        scaled = nn.functional.pad(sums[:, :-1] * self.scale, (0, 1))
+        return nn.functional.embedding(users, scaled), sums[users, -1]
+
+
+@dataclass(kw_only=True)
+class SVDPlusPlus(SVD):
+    """Matrix factorisation that also knows which items a user rated, whatever the stars.
+
+    With these settings and 20 factors a comparable library reaches a mean RMSE of .917 on the five folds of ML-100K.
+    """
+
+    epochs: int = 15
+    batch_size: int = 1024
+    learning_rate: float = 0.005
+    embedding_dim: int = 20
+
+    def _build(self, train: Interactions) -> nn.Module:
+        return ImplicitFactors(train, self.embedding_dim, self.embedding_std, self.regularisation)
+
+    @staticmethod
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+        assert isinstance(module, ImplicitFactors)
+        users, items = module.users(batch[0]), module.items(batch[1])
+        implicit, implicit_squares = module.rated_sums(batch[0])
+        error = batch[2] - module(users + implicit, items)
+        penalty = users.square().sum() + items.square().sum() + implicit_squares.sum()
+        return (error.square().sum() + module.regularisation * penalty) / len(error)
+
+    def _user_vectors(self, users: Tensor, history: Interactions) -> Tensor:
+        assert isinstance(self.module_, ImplicitFactors)
+        return super()._user_vectors(users, history) + self.module_.rated_sums(users.to(self.device_))[0]
+
+
+@dataclass(kw_only=True)
+class ALS(Centred):
+    """Explicit feedback factorised by alternating least squares, weighted-λ regularised (ALS-WR), on the residuals of `Bias`.
+
+        p_u = (Σ_i q_i q_iᵀ + λ n_u I)⁻¹ Σ_i (r_ui - b_ui) q_i          over the n_u items that u rated; likewise q_i
+
+    Differs from the paper: biases come first (so the item factors need no column of means), and there is a fixed number of
+    iterations. Users are solved for when they are asked about, so that a history is folded in exactly.
+    """
+
+    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, predicts_ratings=True)
+
+    embedding_dim: int = 20
+    regularisation: float = 0.15
+    n_iterations: int = 10
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "n_iterations"):
+            if getattr(self, name) < 1:
+                raise StudyError(f"{name}={getattr(self, name)}: it must be at least 1.")
+        if not self.regularisation > 0:
+            raise StudyError(
+                f"regularisation={self.regularisation}: it must be above 0, or there is no unique solution."
+            )
+
+    def _learn(self, residuals: sparse.csr_matrix, seed: int) -> None:
+        by_item, generator = residuals.T.tocsr(), torch.Generator().manual_seed(seed)
+        items = torch.randn(len(by_item.indptr) - 1, self.embedding_dim, generator=generator)
+        self.items = items.to(resolve_device(self.device)) / self.embedding_dim**0.5
+        for _ in range(self.n_iterations):
+            users = self._solve(residuals, np.arange(residuals.shape[0]), self.items)
+            self.items = self._solve(by_item, np.arange(by_item.shape[0]), users)
+
+    def _solve(self, residuals: sparse.csr_matrix, rows: np.ndarray, factors: Tensor) -> Tensor:
+        """(B, D) least-squares vectors of rows of `residuals`, given those of its columns; 0 where a row is empty."""
+        solution = factors.new_zeros(len(rows), self.embedding_dim)
+        for positions, columns, values, present in padded_rows(residuals, rows):
+            known = present.to(factors)[:, :, None]
+            vectors = factors[columns.to(factors.device)] * known  # (B, W, D)
+            gram = vectors.mT @ vectors
+            ridge = self.regularisation * known.sum(dim=1).clamp(min=1)  # (B, 1)
+            gram.diagonal(dim1=1, dim2=2).add_(ridge)
+            targets = vectors.mT @ values.to(factors)[:, :, None]
+            solution[torch.from_numpy(positions)] = torch.linalg.solve(gram, targets).squeeze(2)
+        return solution
+
+    def _corrections(self, users: np.ndarray, items: np.ndarray, residuals: sparse.csr_matrix) -> Tensor:
+        asked, position = np.unique(users, return_inverse=True)
+        vectors = self._solve(residuals, asked, self.items)
+        return torch.linalg.vecdot(vectors[position], self.items[items]).cpu()
+
+    def _state(self) -> dict[str, Tensor]:
+        return super()._state() | {"items": self.items}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        super()._restore(state)
+        self.items = state["items"].to(resolve_device(self.device))
