@@ -1,7 +1,7 @@
 # Decides which notebooks must run; papermill runs them. `snakemake -np --config profile=study` prints the plain lines.
 from pipeline.jobs import jobs_of
 from pipeline.prepare import prepare
-from recsys_core.study import Study
+from pipeline.study import Study
 
 study = Study()
 jobs = jobs_of(study, config.get("profile", "study"))

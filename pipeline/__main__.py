@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pipeline.clean import clean_file
 from pipeline.run import run_profile
+from pipeline.study import ROOT, Study
 from recsys_core.errors import StudyError
-from recsys_core.study import ROOT, Study
 
 
 def main(arguments: list[str] | None = None) -> int:

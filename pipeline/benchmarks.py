@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.study import ROOT
 from recsys_core import evaluate
 from recsys_core.datasets import load
 from recsys_core.errors import StudyError
@@ -38,7 +39,6 @@ from recsys_core.models.ncf import SIZES, Tower
 from recsys_core.results import public_versions
 from recsys_core.sampling import PositivesAndNegatives
 from recsys_core.splits import make_split
-from recsys_core.study import ROOT
 from recsys_core.train import resolve_device, train_epoch
 
 TIMINGS = ROOT / "reports" / "timings.csv"

@@ -10,8 +10,8 @@ from nbstripout import strip_output
 from PIL import Image
 
 from pipeline.jobs import Job
+from pipeline.study import Study
 from recsys_core.files import atomic_path
-from recsys_core.study import Study
 
 VOLATILE = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution cell.metadata.trusted"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.study import Study, check_overrides, cuda_available
 from recsys_core.errors import StudyError
-from recsys_core.study import Study, check_overrides, cuda_available
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from pipeline.jobs import Job
+from pipeline.study import Study, code_cells, digest
 from recsys_core.files import atomic_path
-from recsys_core.study import Study, code_cells, digest
 
 SOURCES = (".py", ".yaml", ".html", ".mplstyle")  # what recsys_core consists of
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys_core.files.atomic_path

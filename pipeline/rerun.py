@@ -12,9 +12,9 @@ import yaml
 
 from pipeline.prepare import error_of
 from pipeline.run import alone, child_environment
+from pipeline.study import Study, check_overrides, device_class, digest
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.study import Study, check_overrides, device_class, digest
 
 
 def parse_seeds(text: str) -> list[int]:

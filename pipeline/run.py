@@ -19,9 +19,9 @@ import psutil
 from pipeline.clean import write_back
 from pipeline.jobs import Job, jobs_of
 from pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
+from pipeline.study import Study, cuda_available
 from recsys_core.datasets import load
 from recsys_core.errors import StudyError
-from recsys_core.study import Study, cuda_available
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
 SILENCE_S = 30.0  # after which a running notebook says how far it is

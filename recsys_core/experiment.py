@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.models.base import Recommender
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.notebook import Notebook
 from recsys_core.results import CELL, check_against, fingerprint, leaderboard, public_versions
 from recsys_core.splits import Split, make_split
 
@@ -131,6 +130,25 @@ def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recomm
     return selected, replace(model, epochs=selected.history_.best_epoch, patience=None)
 
 
+class Storage(Protocol):
+    """Where results go and committed ones come from: a run of a notebook, see `pipeline.notebook`."""
+
+    name: str
+    check: bool
+
+    def read_committed(self) -> pd.DataFrame | None:
+        """The committed results, or None."""
+        ...
+
+    def save_results(self, frame: pd.DataFrame) -> None:
+        """Keep tidy rows."""
+        ...
+
+    def save_users(self, frame: pd.DataFrame) -> None:
+        """Keep per-user values."""
+        ...
+
+
 class Experiments:
     """Runs models for one notebook and keeps their rows.
 
@@ -138,7 +156,7 @@ class Experiments:
     committed ones, and the other seeds' rows are read as committed.
     """
 
-    def __init__(self, notebook: Notebook, data: MovieLens) -> None:
+    def __init__(self, notebook: Storage, data: MovieLens) -> None:
         self.notebook = notebook
         self.data = data
         self.rows, self.vocabulary = encode(data)

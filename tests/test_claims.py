@@ -1,10 +1,10 @@
 import pandas as pd
 import pytest
 
-from recsys_core.claims import COLUMNS, VERDICTS, Ledger, within
+from pipeline.claims import COLUMNS, VERDICTS, Ledger, within
+from pipeline.notebook import Notebook
+from pipeline.study import ROOT, Study, code_cells
 from recsys_core.errors import StudyError
-from recsys_core.notebook import Notebook
-from recsys_core.study import ROOT, Study, code_cells
 
 REFERENCES = """claim_id,source,name,dataset,protocol,metric,statement,reported,notebook,where
 S9-ratio,S9,ratio,ml-100k,,,The ratio is 25,25,02_eda_movies,here

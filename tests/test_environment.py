@@ -29,7 +29,7 @@ CALLED = {
     "pytest-xdist": ("Makefile", "-n 2"),
     "nbval": ("Makefile", "--nbval"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
-    "pyarrow": ("recsys_core/notebook.py", "to_parquet"),
+    "pyarrow": ("pipeline/notebook.py", "to_parquet"),
     "pandas-stubs": ("pyproject.toml", "mypy"),
     "types-pyyaml": ("pyproject.toml", "mypy"),
 }

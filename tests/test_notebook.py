@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from pipeline.notebook import Notebook
 from recsys_core.errors import StudyError
-from recsys_core.notebook import Notebook
 
 STUDY = """
 notebooks:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from pipeline.clean import clean
-from recsys_core.study import ROOT, Study
+from pipeline.study import ROOT, Study
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST_BYTES = 300_000

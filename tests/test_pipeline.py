@@ -21,8 +21,8 @@ from pipeline.jobs import jobs_of
 from pipeline.missing import missing
 from pipeline.prepare import error_of, prepare, record, remove_leftovers
 from pipeline.rerun import parse_seeds, parse_settings, rerun, summary
+from pipeline.study import ROOT, Study, check_overrides
 from recsys_core.errors import StudyError
-from recsys_core.study import ROOT, Study, check_overrides
 
 STUDY = """
 notebooks:

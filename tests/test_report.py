@@ -2,9 +2,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from pipeline.notebook import Notebook
+from pipeline.report import Report
 from recsys_core.errors import StudyError
-from recsys_core.notebook import Notebook
-from recsys_core.report import Report
 
 
 @pytest.fixture

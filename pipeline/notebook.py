@@ -11,9 +11,9 @@ import pandas as pd
 import threadpoolctl
 from matplotlib.figure import Figure
 
+from pipeline.study import ROOT, Study, assignments, check_overrides
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.study import ROOT, Study, assignments, check_overrides
 
 TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -136,7 +136,7 @@ class Notebook:
         return references.assign(value=pd.to_numeric(references["reported"], errors="coerce"))
 
     def read_claims(self) -> pd.DataFrame:
-        """The ledger of claims of the same run, see `recsys_core.claims`; as committed where results are being checked."""
+        """The ledger of claims of the same run, see `pipeline.claims`; as committed where results are being checked."""
         own, committed = (folder / "claims.csv" for folder in (self.output, self.root / "reports"))
         table = pd.read_csv(self._existing(committed if self.check or not own.exists() else own), dtype=str)
         return table.fillna("")

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
+from pipeline.notebook import Notebook
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.notebook import Notebook
 
 VERDICTS = ("confirmed", "partly", "refuted", "not reproducible", "untestable", "pending")
 COLUMNS = ["claim_id", "source", "statement", "reported", "measured", "verdict", "reason", "notebook"]

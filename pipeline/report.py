@@ -12,9 +12,9 @@ import pandas as pd
 from IPython.display import Markdown
 from nbconvert.filters import markdown2html
 
+from pipeline.notebook import Notebook
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.notebook import Notebook
 
 PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 
