@@ -1,7 +1,9 @@
 """The recommenders of the study, one file per family; `MODELS` registers every one for the contract suite."""
 
+from recsys_core.models.autoencoders import ItemAutoRec, UserAutoRec
 from recsys_core.models.base import Recommender
 from recsys_core.models.baselines import Bias, Popularity
+from recsys_core.models.bayesian_fm import BayesianFM
 from recsys_core.models.demographic import RecommenderNet
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
 from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
@@ -28,6 +30,9 @@ MODELS: dict[str, type[Recommender]] = {
     "als": ALS,
     "user_knn": UserKNN,
     "item_knn": ItemKNN,
+    "item_autorec": ItemAutoRec,
+    "user_autorec": UserAutoRec,
+    "bayesian_fm": BayesianFM,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
 }
@@ -40,10 +45,12 @@ __all__ = [
     "MODELS",
     "NCF",
     "SVD",
+    "BayesianFM",
     "Bias",
     "DeepFM",
     "DemographicPopularity",
     "EmbeddingRecommender",
+    "ItemAutoRec",
     "ItemKNN",
     "Popularity",
     "Recommender",
@@ -51,5 +58,6 @@ __all__ = [
     "SVDPlusPlus",
     "SegmentPopularity",
     "TwoTowerRegressor",
+    "UserAutoRec",
     "UserKNN",
 ]

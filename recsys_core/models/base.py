@@ -20,6 +20,7 @@ from recsys_core.interactions import Features, Interactions
 from recsys_core.train import History
 
 FORMAT_VERSION = 1
+USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,14 @@ class Recommender(ABC):
         """(B, I) scores of users who all have rows in `history`."""
 
     def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
-        """(N,) ratings in stars; only for models that predict them."""
-        raise NotImplementedError
+        """(N,) ratings in stars: the pairs' scores, clipped to the scale of training, unless a model has a shorter way."""
+        asked, position = users.cpu().unique(return_inverse=True)
+        stars = torch.empty(len(users))
+        for first in range(0, len(asked), USERS_AT_ONCE):
+            mine = position // USERS_AT_ONCE == first // USERS_AT_ONCE
+            scores = self._scores(asked[first : first + USERS_AT_ONCE], history).cpu()
+            stars[mine] = scores[position[mine] - first, items.cpu()[mine]]
+        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max())).to(users.device)
 
     @abstractmethod
     def _state(self) -> dict[str, Tensor]:

@@ -1,0 +1,137 @@
+"""Autoencoders over the rating vectors of items or of users: AutoRec (Sedhain, Menon, Sanner & Xie 2015).
+
+    h(r) = W σ(V r + m) + b,      min Σ_n ‖r_n - h(r_n)‖²_observed + λ/2 (‖W‖² + ‖V‖²)        (eqs. 1 and 2)
+
+r_n holds an item's (I-AutoRec) or a user's (U-AutoRec) stars, 0 where there is none. Differs from the paper: Adam on batches of
+vectors instead of RProp, the epoch chosen on validation, and b starts at the mean rating instead of filling in 3 stars at the end:
+that is what is predicted for outputs never observed. On 90 % of ML-1M the paper has RMSE .831 (I-AutoRec) and .874 (U-AutoRec).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Interactions
+from recsys_core.models.base import Traits
+from recsys_core.models.neural import NeuralRecommender
+from recsys_core.sampling import Batches
+
+CHUNK = 1024  # vectors made dense at once
+
+
+class Vectors:
+    """Shuffled batches of the non-empty rows of a sparse (N, W) matrix, each made dense only for its step: one (B, W) tensor."""
+
+    def __init__(self, matrix: sparse.csr_matrix, batch_size: int, device: torch.device) -> None:
+        self.matrix = matrix[np.diff(matrix.indptr) > 0]
+        self.batch_size = batch_size
+        self.device = device
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Yield every row once, in random order."""
+        order = torch.randperm(self.matrix.shape[0], generator=generator, device=self.device).cpu()
+        for rows in order.split(self.batch_size):
+            yield (torch.as_tensor(self.matrix[rows.numpy()].toarray(), device=self.device),)
+
+
+class AutoRecNet(nn.Module):
+    """(B, W) rating vectors give (B, W) reconstructions, over H hidden units."""
+
+    def __init__(self, n_vectors: int, width: int, hidden_dim: int, regularisation: float, mean: float) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(width, hidden_dim)
+        self.decoder = nn.Linear(hidden_dim, width)
+        self.penalty = regularisation / 2 / n_vectors  # the loss of a batch is a mean over vectors, the paper's a sum
+        nn.init.constant_(self.decoder.bias, mean)
+
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return (B, H) hidden units."""
+        return torch.sigmoid(self.encoder(vectors))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return (B, W) stars."""
+        return self.decoder(self.encode(vectors))
+
+
+@dataclass(kw_only=True)
+class AutoRec(NeuralRecommender):
+    """What I-AutoRec and U-AutoRec share. The paper states 500 hidden units and searches λ between .001 and 1000."""
+
+    epochs: int = 100
+    batch_size: int = 64
+    hidden_dim: int = 500
+    regularisation: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.regularisation < 0:
+            raise StudyError(f"regularisation={self.regularisation}: it must be 0 or more.")
+
+    @staticmethod
+    @abstractmethod
+    def _vectors(rows: Interactions) -> sparse.csr_matrix:
+        """The (N, W) rating vectors that are reconstructed."""
+
+    def _build(self, train: Interactions) -> nn.Module:
+        n_vectors, width = self._vectors(train).shape
+        return AutoRecNet(n_vectors, width, self.hidden_dim, self.regularisation, float(train.ratings.mean()))
+
+    def _batches(self, train: Interactions, device: torch.device) -> Batches:
+        return Vectors(self._vectors(train), self.batch_size, device)
+
+    @staticmethod
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+        assert isinstance(module, AutoRecNet)
+        (vectors,) = batch
+        errors = (module(vectors) - vectors)[vectors > 0]
+        weights = module.encoder.weight.square().sum() + module.decoder.weight.square().sum()
+        return errors.square().sum() / len(vectors) + module.penalty * weights
+
+    @property
+    def _net(self) -> AutoRecNet:
+        assert isinstance(self.module_, AutoRecNet)
+        return self.module_
+
+    def _encoded(self, vectors: sparse.csr_matrix) -> Tensor:
+        """(N, H) hidden units of sparse vectors."""
+        chunks = (vectors[first : first + CHUNK].toarray() for first in range(0, vectors.shape[0], CHUNK))
+        return torch.cat([self._net.encode(torch.as_tensor(chunk, device=self.device_)) for chunk in chunks])
+
+
+@dataclass(kw_only=True)
+class ItemAutoRec(AutoRec):
+    """I-AutoRec: reconstructs items from the stars that training users gave them, so that new users cannot be folded in."""
+
+    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True, predicts_ratings=True)
+
+    @staticmethod
+    def _vectors(rows: Interactions) -> sparse.csr_matrix:
+        return rows.stars.T.tocsr()
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        decoder, users = self._net.decoder, users.to(self.device_)
+        hidden = self._encoded(self._vectors(self.train_))  # (I, H)
+        return decoder.weight[users] @ hidden.T + decoder.bias[users, None]
+
+
+@dataclass(kw_only=True)
+class UserAutoRec(AutoRec):
+    """U-AutoRec: reconstructs users from the stars that they gave; a history is all that it needs of a new user."""
+
+    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, predicts_ratings=True)
+
+    @staticmethod
+    def _vectors(rows: Interactions) -> sparse.csr_matrix:
+        return rows.stars
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        return self._net.decoder(self._encoded(history.stars[users.cpu().numpy()]))
