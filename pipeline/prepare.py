@@ -14,13 +14,15 @@ from pipeline.jobs import Job
 from pipeline.study import Study, code_cells, digest
 from recsys_core.files import atomic_path
 
-SOURCES = (".py", ".yaml", ".html", ".mplstyle")  # what recsys_core consists of
+SOURCES = (".py", ".yaml", ".html", ".mplstyle")
+USED_BY_NOTEBOOKS = ("claims", "notebook", "plots", "report", "study")  # of the modules beside this one
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys_core.files.atomic_path
 
 
 def prepare(study: Study, jobs: Iterable[Job]) -> None:
     """Write the fingerprints and parameter files that Snakemake looks at; drop stamps that are not true."""
-    sources = [path for path in study.root.glob("recsys_core/**/*") if path.suffix in SOURCES]
+    used = [path for name in USED_BY_NOTEBOOKS for path in study.root.glob(f"pipeline/{name}.*")]
+    sources = [path for path in [*study.root.glob("recsys_core/**/*"), *used] if path.suffix in SOURCES]
     package = tree_digest(study.root, [*sources, study.root / "requirements.lock"])
     for job in jobs:
         _write_if_changed(study.root / job.state("fingerprint"), fingerprint(study, job, package))

@@ -143,6 +143,8 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
         ("recsys_core/metrics.py", [True, True]),
         ("recsys_core/releases.yaml", [True, True]),
         ("pipeline/run.py", [False, False]),
+        ("pipeline/plots.py", [True, True]),
+        ("pipeline/report.html", [True, True]),
         ("requirements.lock", [True, True]),
         ("reports/stored/large/cpu/results/second.csv", [False, True]),
     ],
@@ -330,7 +332,7 @@ def project(tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=ignored)
     (root / "recsys_core").mkdir(exist_ok=True)
-    copied = "__init__.py datasets.py errors.py files.py formats.py releases.yaml sources.py study.py"
+    copied = "__init__.py datasets.py errors.py files.py formats.py releases.yaml sources.py"
     for name in copied.split():
         shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
     return root
