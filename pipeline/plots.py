@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 # Okabe & Ito's colours, safe for the common kinds of colour blindness; one thing keeps one colour in every figure.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
+INDIGO, TEAL, OLIVE, WINE = "#332288", "#44AA99", "#999933", "#882255"  # of Tol's muted scheme, for further families
 FAMILIES = {  # the first word or two of a model's name → colour
     "Popularity": GREY,
     "Bias": SKY,
@@ -23,11 +24,16 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Embedding recommender": ORANGE,
     "Segments (genres)": PURPLE,
     "Segments (age": VERMILION,
+    "User neighbours": OLIVE,
+    "Item neighbours": WINE,
+    "SVD": INDIGO,
+    "ALS": TEAL,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
 SEGMENTS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)  # of users, the largest first
 WIDTH_INCHES = 7.0
+LOWER_IS_BETTER = ("rmse", "mse", "mae")
 
 
 def style() -> None:
@@ -60,8 +66,8 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
 
 
 def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number: str = "{:.3f}") -> Figure:
-    """A leaderboard as dots with 95 % intervals over users, best on top; `board` comes from `results.leaderboard`."""
-    ranked = board.sort_values(metric, ascending=False).reset_index(drop=True)
+    """A leaderboard as dots with 95 % intervals over users, best on top; `board` comes from a leaderboard function."""
+    ranked = board.sort_values(metric, ascending=metric in LOWER_IS_BETTER).reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + 0.5 * len(ranked)))
     for row, line in enumerate(ranked.to_dict("records")):
         shade, value = colour(str(line["model"])), line[metric]
@@ -79,11 +85,10 @@ def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number
 def curves(histories: Mapping[str, pd.DataFrame], metric: str, title: str, metric_label: str) -> Figure:
     """Training loss and a validation metric by epoch, side by side, the best epoch marked; one line per model."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_INCHES, 4.0 if len(histories) > 1 else 3.6))
-    lower_is_better = metric in ("rmse", "mse")
     for (label, history), shade in zip(histories.items(), (BLUE, ORANGE, GREEN, VERMILION, PURPLE)):
         left.plot(history["epoch"], history["train_loss"], color=shade, label=label)
         right.plot(history["epoch"], history[metric], color=shade, label=label)
-        best = history.sort_values(metric, ascending=lower_is_better).iloc[0]
+        best = history.sort_values(metric, ascending=metric in LOWER_IS_BETTER).iloc[0]
         right.plot(best["epoch"], best[metric], "o", color=shade, markersize=7)
     left.set(xlabel="Epoch", ylabel="Training loss")
     right.set(xlabel="Epoch", ylabel=metric_label)

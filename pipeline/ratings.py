@@ -1,0 +1,36 @@
+"""The leaderboard of rating prediction: errors over the five canonical folds, intervals over users, tests against a baseline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from recsys_core.statistics import holm, permutation_test, rmse_interval
+
+
+def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bias") -> pd.DataFrame:
+    """One line a model under `rating-5fold`, the best first.
+
+    Columns: model, parameters, rmse and mae (stars, mean over folds), `rmse sd` (over folds), `rmse low` and `rmse high` (95 %,
+    bootstrap over users with all their rows), `p` (paired permutation test of users' mean squared errors against the baseline,
+    Holm-adjusted over the table; NaN for the baseline itself and where it is not part of the rows).
+    """
+    rows = results[(results["protocol"] == "rating-5fold") & results["metric"].isin(["rmse", "mae"])]
+    folds = rows.pivot_table(index=["model", "variant"], columns="metric", values="value").groupby("model")
+    board = folds.mean().assign(**{"rmse sd": folds["rmse"].std()})
+    board["parameters"] = rows.groupby("model")["parameters"].first()
+    errors = users[users["protocol"] == "rating-5fold"].groupby(["model", "user"])[["squared_error", "n_rows"]].sum()
+    spans = {model: rmse_interval(*errors.loc[model].to_numpy(float).T) for model in board.index}
+    board[["rmse low", "rmse high"]] = pd.DataFrame(spans, index=["low", "high"]).T
+    board["p"] = _against(errors["squared_error"] / errors["n_rows"], baseline)
+    return board.sort_values("rmse").reset_index()
+
+
+def _against(errors: pd.Series, baseline: str) -> pd.Series:
+    """Holm-adjusted p-values of the models, whose users' errors have the index (model, user)."""
+    models = [model for model in errors.index.unique("model") if model != baseline]
+    if baseline not in errors.index.unique("model") or not models:
+        return pd.Series(dtype=float)
+    reference = errors.loc[baseline].sort_index().to_numpy()
+    p = [permutation_test(errors.loc[model].sort_index().to_numpy(), reference) for model in models]
+    return pd.Series(holm(np.array(p)), index=models)
