@@ -13,3 +13,10 @@ def choose(name: str, values: object, known: Iterable[object]) -> None:
     for value in values if isinstance(values, list | tuple) else [values]:
         if value not in allowed:
             raise StudyError(f"{name}={value!r} is not known: allowed are {', '.join(map(str, allowed))}.")
+
+
+def at_least(model: object, **smallest: float) -> None:
+    """Check that attributes of a model are not below their smallest value; StudyError names the one that is."""
+    for name, value in smallest.items():
+        if getattr(model, name) < value:
+            raise StudyError(f"{name}={getattr(model, name)}: it must be at least {value}.")

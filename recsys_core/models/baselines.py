@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys_core.errors import StudyError
+from recsys_core.errors import at_least
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 
@@ -56,11 +56,7 @@ class Bias(Recommender):
     n_passes: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("item_regularisation", "user_regularisation"):
-            if getattr(self, name) < 0:
-                raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more.")
-        if self.n_passes < 1:
-            raise StudyError(f"n_passes={self.n_passes}: at least 1 pass is needed.")
+        at_least(self, item_regularisation=0, user_regularisation=0, n_passes=1)
 
     def _fit(self, task: FitTask) -> None:
         train = task.train

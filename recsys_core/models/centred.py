@@ -70,15 +70,10 @@ class Centred(Recommender):
         stars = self._estimates(users.cpu().numpy(), items.cpu().numpy(), history)
         return stars.clamp(self.bias_.low, self.bias_.high)
 
-    def _state(self) -> dict[str, Tensor]:
-        return {f"bias.{name}": tensor for name, tensor in self.bias_._state().items()}
-
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self.bias_ = Bias()
-        self.bias_.train_ = self.train_
-        self.bias_._restore({name[5:]: tensor for name, tensor in state.items() if name.startswith("bias.")})
+        self.bias_ = Bias().fit(self.train_)
 
     @property
     def n_parameters(self) -> int:
-        """Biases and what `_state` adds to them."""
-        return self.bias_.n_parameters + sum(t.numel() for n, t in self._state().items() if not n.startswith("bias."))
+        """The biases and what is stored besides."""
+        return self.bias_.n_parameters + super().n_parameters

@@ -18,25 +18,23 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys_core.errors import StudyError
+from recsys_core.errors import at_least
 from recsys_core.models.centred import Centred, padded_rows
 
 BLOCK_CELLS = 4_000_000  # numbers of a block of similarities: 16 MB of float32
 
 
-def common_sums(left: sparse.csr_matrix, right: sparse.csr_matrix) -> list[np.ndarray]:
-    """Sums over the columns that two rows both store, of 1, x y, x² and y²; (L, R) each for L and R rows."""
+def similarities(left: sparse.csr_matrix, right: sparse.csr_matrix, shrinkage: float, min_support: int) -> np.ndarray:
+    """Shrunk correlations (L, R) of the rows of two matrices over the columns that both store.
+
+    They are 0 where they would be negative, and where fewer than `min_support` columns are common.
+    """
     ones, others = (sparse.csr_matrix((np.ones_like(m.data), m.indices, m.indptr), m.shape) for m in (left, right))
     pairs = ((ones, others), (left, right), (left.power(2), others), (ones, right.power(2)))
-    return [(y @ x.toarray().T).T for x, y in pairs]
-
-
-def similarities(left: sparse.csr_matrix, right: sparse.csr_matrix, shrinkage: float, min_support: int) -> np.ndarray:
-    """Shrunk correlations (L, R) of the rows of two matrices; 0 where they are negative or fewer than `min_support` are common."""
-    n_common, products, left_squares, right_squares = common_sums(left, right)
+    n, products, left_squares, right_squares = ((y @ x.toarray().T).T for x, y in pairs)
     correlation = products / np.sqrt(np.maximum(left_squares * right_squares, 1e-12))
-    trust = np.maximum(n_common - 1, 0) / np.maximum(n_common - 1 + shrinkage, 1)
-    return np.where(n_common >= min_support, (correlation * trust).clip(0), 0)
+    trust = np.maximum(n - 1, 0) / np.maximum(n - 1 + shrinkage, 1)
+    return np.where(n >= min_support, (correlation * trust).clip(0), 0)
 
 
 @dataclass(kw_only=True)
@@ -48,9 +46,7 @@ class Neighbours(Centred):
     min_support: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("n_neighbours", 1), ("shrinkage", 0), ("min_support", 1)):
-            if getattr(self, name) < least:
-                raise StudyError(f"{name}={getattr(self, name)}: it must be at least {least}.")
+        at_least(self, n_neighbours=1, shrinkage=0, min_support=1)
 
     def _similarities(self, left: sparse.csr_matrix, right: sparse.csr_matrix) -> Tensor:
         """(L, R) similarities, computed by blocks of rows."""
@@ -89,7 +85,7 @@ class ItemKNN(Neighbours):
         return self._weighted_mean(self.similarity, items, residuals, users)
 
     def _state(self) -> dict[str, Tensor]:
-        return super()._state() | {"similarity": self.similarity}
+        return {"similarity": self.similarity}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         super()._restore(state)
@@ -113,3 +109,6 @@ class UserKNN(Neighbours):
             similarity = self._similarities(residuals[asked[first : first + step]], others)
             corrections[mine] = self._weighted_mean(similarity, position[mine] - first, by_item, items[mine])
         return corrections
+
+    def _state(self) -> dict[str, Tensor]:
+        return {}
