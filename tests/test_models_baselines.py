@@ -9,6 +9,7 @@ from boards import rows_of
 
 from recsys_core.interactions import Interactions
 from recsys_core.models import Bias, Popularity
+from recsys_core.models.baselines import MEANS
 
 
 def small() -> Interactions:
@@ -67,3 +68,14 @@ def test_without_regularisation_items_and_users_without_rows_have_no_bias() -> N
     model = Bias(item_regularisation=0, user_regularisation=0).fit(small())
     assert model.item_bias[3] == 0
     assert model.score(torch.arange(3)).isfinite().all()
+
+
+def test_user_item_and_global_means_are_settings_of_bias() -> None:
+    train, users = small(), torch.arange(3)
+    seen = train.binary.toarray()[:3] > 0
+    stars = np.where(seen, train.stars.toarray()[:3], np.nan)
+    item_means = np.array([(5 + 4 + 2) / 3, 3, 1, 3])  # an item without rows has the global mean
+    expected = {"global": np.full((3, 4), 3), "user": np.tile(np.nanmean(stars, axis=1), (4, 1)).T}
+    expected["item"] = np.tile(item_means, (3, 1))
+    for name, settings in MEANS.items():
+        np.testing.assert_allclose(Bias(**settings).fit(train).score(users), expected[name], atol=1e-6)
