@@ -154,9 +154,7 @@ class ImplicitFactors(Factors):
         vectors, squares = super().user_vectors(users)
         rated = self.rated.weight
         summands = torch.cat([rated, rated.square().sum(dim=1, keepdim=True)], dim=1)
-        sums = Product.apply(
-            self.matrix, self.transposed, summands
-        )  # (U, D + 1), of all users: a batch has most of them
+        sums = Product.apply(self.matrix, self.transposed, summands)  # (U, D + 1): a batch has most of the users
         sums = nn.functional.embedding(users, sums)  # (B, D + 1)
         implicit = nn.functional.pad(sums[:, :-1] * self.scale[users], (0, 1))
         return vectors + implicit, squares + sums[:, -1].sum()
@@ -224,6 +222,10 @@ class ALS(Centred):
         asked, position = np.unique(users, return_inverse=True)
         vectors = self._solve(residuals, asked, self.items)
         return torch.linalg.vecdot(vectors[position], self.items[items]).cpu()
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        vectors = self._solve(self.bias_.residuals(history), users.cpu().numpy(), self.items)
+        return self.bias_._scores(users, history) + (vectors @ self.items.T).cpu()
 
     @property
     def device_(self) -> torch.device:
