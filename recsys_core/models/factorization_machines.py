@@ -154,10 +154,13 @@ class FM(RatingNetwork):
 
 @dataclass(kw_only=True)
 class DeepFM(FM):
-    """Factorisation machine and perceptron with shared vectors."""
+    """Factorisation machine and perceptron with shared vectors.
 
-    layers: tuple[int, ...] = (128, 128, 128)
-    dropout: float = 0.2
+    The paper's layers (400, 400, 400) with dropout .5 are for millions of clicks; on 100,000 ratings small ones do as well.
+    """
+
+    layers: tuple[int, ...] = (64, 32)
+    dropout: float = 0.0
 
     def _build(self, train: Interactions) -> nn.Module:
         parts = train, self._sides(train), 1 + self.embedding_dim, self.embedding_std
