@@ -98,4 +98,4 @@ class Rows:
         if len(sizes) > 1 and sizes[-1] == 1 < self.batch_size:
             sizes[-2:] = [self.batch_size + 1]
         for rows in order.split(sizes):
-            yield tuple(column[rows] for column in self.columns)
+            yield tuple(column.index_select(0, rows) for column in self.columns)

@@ -29,7 +29,7 @@ from recsys_core.models.base import Traits
 
 def pairwise_sum(vectors: Tensor) -> Tensor:
     """Sum (B,) of the dot products of all pairs among (B, F, D) vectors, in time linear in F (Rendle 2010, lemma 3.1)."""
-    return 0.5 * (vectors.sum(dim=1).square() - vectors.square().sum(dim=1)).sum(dim=1)
+    return 0.5 * (vectors.sum(dim=1).square().sum(dim=1) - vectors.square().sum(dim=(1, 2)))
 
 
 class Fields(nn.Module):
@@ -90,7 +90,9 @@ class DeepFMNet(FieldNet):
 
     def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """Return (B,) stars; without layers, those of the factorisation machine."""
-        weights, vectors = self.fields(user_vectors, item_vectors).tensor_split([1], dim=2)  # (B, F, 1), (B, F, D)
+        fields = self.fields(user_vectors, item_vectors)
+        weights, vectors = fields.split([1, fields.shape[2] - 1], dim=2)  # (B, F, 1), (B, F, D)
+        vectors = vectors.contiguous()  # read three times
         stars = self.bias + weights.sum(dim=(1, 2)) + pairwise_sum(vectors)
         return stars if self.deep is None else stars + self.deep(vectors.flatten(1)).squeeze(1)
 
