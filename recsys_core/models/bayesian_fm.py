@@ -9,7 +9,7 @@ the hyperpriors of libFM. Predicted stars are means over the samples.
 
 Differs from libFM: variables of one side do not interact with each other (user × user products depend on the user alone, which
 b_u covers), so that r is linear in everything that belongs to users, given everything that belongs to items. Hence a whole block,
-weights and vectors together, is drawn at once, and from one summary per user: the rows of training are read a few times per sweep.
+weights and vectors together, is drawn at once, and from one summary per user.
 The time of a rating is not used, as a prediction is asked for without one.
 
 Rendle, Zhang & Koren (2019) reach RMSE .7633 with ids alone and .7563 with histories on ML-10M; on fold u3 of ML-100K the library
@@ -229,6 +229,11 @@ class BayesianFM(Recommender):
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.users, self.items, self.mean = state["users"], state["items"], float(state["mean"])
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in the vectors of one sample, and the mean."""
+        return 1 + (self.train_.n_users + self.train_.n_items) * (1 + self.embedding_dim)
 
 
 def _squared_errors(train: Interactions, mean: float, users: np.ndarray, items: np.ndarray) -> float:
