@@ -13,14 +13,14 @@ ENVIRONMENT = $(if $(OWN),packages,$(STAMP))
 
 export PYTHONPATH := $(CURDIR)
 export JUPYTER_PREFER_ENV_PATH := 1
-study test lab rerun: export PYTHONHASHSEED := 0
-study test lab rerun: export OMP_NUM_THREADS := 1
-study test lab rerun: export OPENBLAS_NUM_THREADS := 1
-study test lab rerun: export MKL_NUM_THREADS := 1
+study test lab rerun tune: export PYTHONHASHSEED := 0
+study test lab rerun tune: export OMP_NUM_THREADS := 1
+study test lab rerun tune: export OPENBLAS_NUM_THREADS := 1
+study test lab rerun tune: export MKL_NUM_THREADS := 1
 test: export RECSYS_CHECK := 1
 test: export RECSYS_OUTPUT := $(CURDIR)/reports/runs/check
 
-.PHONY: help study test lab rerun timings packages
+.PHONY: help study test lab rerun tune timings packages
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
@@ -41,6 +41,9 @@ lab: $(ENVIRONMENT)  ## JupyterLab on this environment; notebooks are cleaned wh
 rerun: $(ENVIRONMENT)  ## one notebook with other parameters: NOTEBOOK=30_ncf [DEVICE= DATASET= SEEDS=0-9 PARAMS="epochs=3"]
 	@set -f; exec $(RUN) rerun --seeds "$(SEEDS)" "$(NOTEBOOK)" $(if $(DEVICE),device=$(DEVICE)) \
 		$(if $(DATASET),dataset=$(DATASET)) $(PARAMS)
+
+tune: $(ENVIRONMENT)  ## search hyperparameters on validation rows, 30 trials a model, into reports/stored/tuning [MODELS= JOBS=2]
+	@exec $(BIN)/python -m pipeline.tune --jobs $(JOBS) $(MODELS)
 
 timings: $(ENVIRONMENT)  ## measure speed and memory into reports/timings.csv [DEVICE=cpu]
 	@exec $(BIN)/python -m pipeline.benchmarks --device $(or $(DEVICE),cpu)

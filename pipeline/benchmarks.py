@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.results import public_versions
 from pipeline.study import ROOT
 from recsys_core import evaluate
 from recsys_core.datasets import load
@@ -36,7 +37,6 @@ from recsys_core.losses import binary_cross_entropy
 from recsys_core.models import EASE, NCF
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.ncf import SIZES, Tower
-from recsys_core.results import public_versions
 from recsys_core.sampling import PositivesAndNegatives
 from recsys_core.splits import make_split
 from recsys_core.train import resolve_device, train_epoch

@@ -12,7 +12,8 @@ import threadpoolctl
 from matplotlib.figure import Figure
 
 from pipeline.study import ROOT, Study, assignments, check_overrides
-from recsys_core.errors import StudyError
+from pipeline.tuned import read_tuned
+from recsys_core.errors import StudyError, choose
 from recsys_core.files import atomic_path
 
 TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
@@ -121,10 +122,24 @@ class Notebook:
         frames = [pd.read_csv(file).assign(device_class=file.parts[-3]) for file in files]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def read_committed(self) -> pd.DataFrame | None:
-        """This notebook's own results as committed, to be compared with; None when there are none."""
-        path = self.root / "reports" / "results" / f"{self.name}.csv"
-        return pd.read_csv(path) if path.exists() else None
+    def read_committed(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+        """This notebook's own results and per-user values as committed, to be compared with; None where there are none."""
+        results, users = (
+            self.root / "reports/results" / file for file in (f"{self.name}.csv", f"users/{self.name}.parquet")
+        )
+        return (
+            pd.read_csv(results, dtype={"variant": str}).fillna({"variant": ""}) if results.exists() else None,
+            pd.read_parquet(users) if users.exists() else None,
+        )
+
+    def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
+        """Keyword arguments of a model of `recsys_core.models.MODELS`: none for "stated", for "tuned" what `make tune` chose.
+
+        Raises:
+            StudyError: other settings; a model that has not been tuned.
+        """
+        choose("settings", settings, ("stated", "tuned"))
+        return {} if settings == "stated" else read_tuned(self.root, model)
 
     def read_references(self) -> pd.DataFrame:
         """Reported and published figures and statements with their sources; `value` is `reported` as a number, or NaN.

@@ -15,7 +15,17 @@ from pipeline.study import Study, code_cells, digest
 from recsys_core.files import atomic_path
 
 SOURCES = (".py", ".yaml", ".html", ".mplstyle")
-USED_BY_NOTEBOOKS = ("claims", "notebook", "plots", "report", "study")  # of the modules beside this one
+USED_BY_NOTEBOOKS = (
+    "claims",
+    "experiment",
+    "notebook",
+    "plots",
+    "ratings",
+    "report",
+    "results",
+    "study",
+    "tuned",
+)  # of the modules beside this one
 LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys_core.files.atomic_path
 
 

@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.experiment import Experiments
 from pipeline.notebook import Notebook
+from pipeline.results import public_versions
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
-from recsys_core.experiment import MEASUREMENTS, Experiments, measure, select_epochs
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
 from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity, Recommender
-from recsys_core.results import fingerprint, public_versions
+from recsys_core.models.base import fingerprint
+from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
 from recsys_core.splits import PROTOCOLS, Split, make_split
 
 

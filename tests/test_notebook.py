@@ -140,11 +140,11 @@ def test_a_check_reads_committed_results_and_writes_elsewhere(root, monkeypatch)
     notebook = opened(root)
     notebook.save_results(pd.DataFrame({"model": ["a", "b"]}))
     assert notebook.check and len(notebook.read_results("one")) == 1
-    assert len(notebook.read_committed()) == 1 and (root / "scratch/results/one.csv").exists()
+    assert len(notebook.read_committed()[0]) == 1 and (root / "scratch/results/one.csv").exists()
 
 
 def test_a_notebook_without_committed_results_has_none(root):
-    assert opened(root).read_committed() is None
+    assert opened(root).read_committed() == (None, None)
 
 
 def test_stored_results_are_joined_over_classes_of_device(root):

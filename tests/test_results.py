@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.results import CELL, check_against, leaderboard, long_format, public_versions
 from recsys_core.errors import StudyError
-from recsys_core.results import CELL, check_against, fingerprint, leaderboard, long_format, public_versions
+from recsys_core.models.base import fingerprint
 from recsys_core.statistics import bootstrap_interval
 
 

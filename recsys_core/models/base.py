@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
@@ -49,6 +50,11 @@ class FitTask:
     seed: int
     validation_history: Interactions | None
     checkpoint: Path | None
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """SHA-256 of JSON-friendly settings, independent of the order of the keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()
 
 
 class Recommender(ABC):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender
-from recsys_core.results import fingerprint
+from recsys_core.models.base import FitTask, Recommender, fingerprint
 from recsys_core.sampling import Batches
 from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
 

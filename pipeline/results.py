@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +15,6 @@ CELL = ["protocol", "variant", "dataset", "model", "settings"]  # what one leade
 LIBRARIES = ("numpy", "scipy", "torch")
 DETERMINISTIC_TOLERANCE = 1e-6
 LARGEST_RELATIVE_TOLERANCE = 0.03
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """SHA-256 of JSON-friendly settings, independent of the order of the keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def public_versions() -> str:

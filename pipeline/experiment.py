@@ -1,166 +1,36 @@
-"""Runs models under protocols by the study's rules and collects the rows of one notebook.
-
-The rules: the epoch is chosen on validation with seed 0, then every seed is refitted on training + validation rows for that
-many epochs, and test is read once.
-"""
+"""Runs models under protocols and collects the rows of one notebook."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from recsys_core import evaluate
+from pipeline.notebook import Notebook
+from pipeline.results import CELL, check_against, leaderboard, public_versions
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
-from recsys_core.models.base import Recommender
-from recsys_core.models.neural import NeuralRecommender
-from recsys_core.results import CELL, check_against, fingerprint, leaderboard, public_versions
+from recsys_core.models.base import Recommender, fingerprint
+from recsys_core.protocols import MEASUREMENTS, VARIANTS, measure, select_epochs
 from recsys_core.splits import Split, make_split
-
-RANKING = ("hit_ratio", "ndcg", "mrr", "map", "recall", "recall_capped", "precision")
-BEYOND_ACCURACY = ("diversity", "coverage", "exposure_gini", "novelty", "popularity_bias")
-
-
-def _at(names: tuple[str, ...], *cutoffs: int) -> tuple[str, ...]:
-    return tuple(f"{name}@{cutoff}" for cutoff in cutoffs for name in names)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a protocol measures: ranking metrics, rating metrics, which one is checked, and what counts as relevant.
-
-    `relevance` maps a suffix of the variant to the least number of stars of a relevant row.
-    """
-
-    ranking: tuple[str, ...] = ()
-    rating: bool = False
-    main: str = "ndcg@10"
-    relevance: tuple[tuple[str, float], ...] = (("", 0.0),)
-
-    @property
-    def cutoffs(self) -> tuple[int, ...]:
-        """Cut-offs of the ranking metrics, ascending."""
-        return tuple(sorted({int(name.split("@")[1]) for name in self.ranking}))
-
-
-_NEXT_ITEM = _at(("hit_ratio", "ndcg", "mrr", *BEYOND_ACCURACY), 10, 25)
-MEASUREMENTS = {
-    "rating-5fold": Measurement(rating=True, main="rmse"),
-    "loo-full": Measurement(_NEXT_ITEM),
-    "loo-sampled": Measurement(_at(("hit_ratio", "ndcg"), 10)),
-    "user-holdout": Measurement(
-        _at(("map", "recall", "precision"), 25),
-        rating=True,
-        main="recall@25",
-        relevance=(("relevant: rated 4+", 4.0), ("relevant: rated", 0.0)),
-    ),
-    "random-80-10-10": Measurement(_at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
-    "strong-generalization": Measurement(("recall_capped@20", "recall_capped@50", "ndcg@100"), main="ndcg@100"),
-    "temporal": Measurement(_NEXT_ITEM),
-    "as-reported": Measurement(_at(("hit_ratio", "ndcg"), 10), rating=True, main="hit_ratio@10"),
-}
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "rating-5fold": [{"fold": fold} for fold in range(1, 6)],
-    "user-holdout": [{"fold_in": 0.0}, {"fold_in": 0.8}],
-}
-
-
-def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure a fitted model on the split's test rows: tidy summary rows and per-user values.
-
-    `train` names the rows it was fitted on, "refit" or "train". The summary has columns variant, metric, value, n_users,
-    n_missing, n_fallback; the per-user frame user, variant and a column per metric, `squared_error` (sum) and `n_rows` for ratings.
-    """
-    plan, known = MEASUREMENTS[split.protocol], getattr(split, train)
-    overlap = split.protocol == "as-reported"
-    summaries, users = [], []
-    if plan.rating and model.traits.predicts_ratings:
-        rated = evaluate.rate(model, known, split.test, split.test_history, overlap)
-        summaries.append(_rating_summary(rated).assign(variant=split.variant))
-        by_user = rated.groupby("user")["squared_error"].agg(["sum", "size"]).reset_index()
-        by_user.columns = ["user", "squared_error", "n_rows"]
-        users.append(by_user.astype({"n_rows": "float64"}).assign(variant=split.variant))
-    if plan.ranking and (split.negatives is not None or split.protocol != "as-reported"):
-        for suffix, stars in plan.relevance:
-            test = split.test if not stars else split.test.take(split.test.ratings >= stars)
-            task = evaluate.RankingTask(
-                known, test, split.test_history, split.negatives, plan.cutoffs, overlap, split.test.users
-            )
-            for group, ranking in _groups(evaluate.rank(model, task), split.protocol):
-                variant = ", ".join(part for part in (split.variant, suffix, group) if part)
-                summary = ranking.summary()
-                summaries.append(summary[summary["metric"].isin(plan.ranking)].assign(variant=variant))
-                columns = [name for name in plan.ranking if name in ranking.users]
-                users.append(ranking.users[["user", *columns]].assign(variant=variant))
-    # one line a user, ratings beside ranks
-    per_user = pd.concat(users).groupby(["variant", "user"]).first().reset_index()
-    return pd.concat(summaries, ignore_index=True), per_user
-
-
-def _groups(ranking: evaluate.Ranking, protocol: str) -> list[tuple[str, evaluate.Ranking]]:
-    """Under `temporal`, known and cold users are told apart; elsewhere all users are one group."""
-    if protocol != "temporal":
-        return [("", ranking)]
-    known = ranking.users["known"].to_numpy()
-    parts = {"all users": known | True, "known users": known, "cold users": ~known}
-    return [(name, ranking.of(mask)) for name, mask in parts.items() if mask.any()]
-
-
-def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
-    mse = rated["squared_error"].mean()
-    right = (rated["predicted"] >= 3.5) == (rated["actual"] >= 4)  # a prediction that rounds to 4 or more says "liked"
-    values = {"mse": mse, "rmse": np.sqrt(mse), "mae": rated["absolute_error"].mean(), "accuracy_liked": right.mean()}
-    return pd.DataFrame({"metric": list(values), "value": list(values.values())}).assign(
-        n_users=rated["user"].nunique(), n_missing=0, n_fallback=rated.loc[rated["fallback"], "user"].nunique()
-    )
-
-
-def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recommender]:
-    """Fit on the training rows with seed 0, validated; return that model and a copy that trains for its best epoch."""
-    if not isinstance(model, NeuralRecommender):
-        return model, model
-    selected = copy(model).fit(split.train, split.validation, 0, split.validation_history)
-    assert selected.history_ is not None
-    return selected, replace(model, epochs=selected.history_.best_epoch, patience=None)
-
-
-class Storage(Protocol):
-    """Where results go and committed ones come from: a run of a notebook, see `pipeline.notebook`."""
-
-    name: str
-    check: bool
-
-    def read_committed(self) -> pd.DataFrame | None:
-        """The committed results, or None."""
-        ...
-
-    def save_results(self, frame: pd.DataFrame) -> None:
-        """Keep tidy rows."""
-        ...
-
-    def save_users(self, frame: pd.DataFrame) -> None:
-        """Keep per-user values."""
-        ...
 
 
 class Experiments:
     """Runs models for one notebook and keeps their rows.
 
-    While results are being checked (`notebook.check`) only the first seed is trained, `check` compares its main metrics with the
-    committed ones, and the other seeds' rows are read as committed.
+    While results are being checked (`notebook.check`) only the first seed is trained, and of the five folds, which are replicates
+    as seeds are, only the first; `check` compares its main metrics with the committed ones, and the other rows are read as
+    committed.
     """
 
-    def __init__(self, notebook: Storage, data: MovieLens) -> None:
+    def __init__(self, notebook: Notebook, data: MovieLens) -> None:
         self.notebook = notebook
         self.data = data
         self.rows, self.vocabulary = encode(data)
-        self.committed = notebook.read_committed() if notebook.check else None
+        self.committed, self.committed_users = notebook.read_committed() if notebook.check else (None, None)
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
@@ -199,6 +69,8 @@ class Experiments:
             raise StudyError(
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
+        if self.committed is not None:
+            splits = [split for split in splits if split.protocol != "rating-5fold" or split.variant == "fold=1"]
         fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
         for split in splits:
             key = split.roles.tobytes()
@@ -250,13 +122,12 @@ class Experiments:
         for _, part in rows[rows["seed"] == rows["seed"].iloc[0]].groupby("variant", dropna=False):
             main = MEASUREMENTS[labels["protocol"]].main
             self.to_check.append((part, main if main in set(part["metric"]) else "rmse", stochastic))
-        if self.committed is not None:
-            mine = (self.committed[list(labels)] == pd.Series(labels)).all(axis=1)
-            rows = pd.concat([rows, self.committed[mine & ~self.committed["seed"].isin(rows["seed"])]])
+        rows = pd.concat([rows, _rest(self.committed, rows, labels, "seed")])
         self.results = pd.concat([self.results, rows], ignore_index=True)
         if len(users[0]):
-            mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index()
-            self.users = pd.concat([self.users, mean.assign(**labels)], ignore_index=True)
+            mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index().assign(**labels)
+            rest = _rest(self.committed_users, mean, labels, "user")
+            self.users = pd.concat([self.users, mean, rest], ignore_index=True)
 
     def add(self, name: str, split: Split, metrics: dict[str, float]) -> None:
         """Add metrics that the notebook computed itself, with the provenance of the first seed's run under `split`."""
@@ -295,3 +166,14 @@ class Experiments:
         if len(self.users):
             first = [*CELL, "user"]
             self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])
+
+
+def _rest(committed: pd.DataFrame | None, fresh: pd.DataFrame, labels: dict[str, str], key: str) -> pd.DataFrame | None:
+    """Committed rows of the same model, protocol and variant (or any fold) whose variant and `key` are not among the fresh."""
+    if committed is None:
+        return None
+    rows = committed[(committed[list(labels)] == pd.Series(labels)).all(axis=1)]
+    if labels["protocol"] != "rating-5fold":
+        rows = rows[rows["variant"].isin(fresh["variant"])]
+    done = pd.MultiIndex.from_frame(fresh[["variant", key]])
+    return rows[~pd.MultiIndex.from_frame(rows[["variant", key]]).isin(done)]
