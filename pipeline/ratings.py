@@ -9,21 +9,29 @@ from recsys_core.statistics import holm, permutation_test, rmse_interval
 
 
 def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bias") -> pd.DataFrame:
-    """One line a model under `rating-5fold`, the best first.
+    """One line a model and settings under `rating-5fold`, the best first.
 
-    Columns: model, parameters, rmse and mae (stars, mean over folds), `rmse sd` (over folds), `rmse low` and `rmse high` (95 %,
-    bootstrap over users with all their rows), `p` (paired permutation test of users' mean squared errors against the baseline,
-    Holm-adjusted over the table; NaN for the baseline itself and where it is not part of the rows).
+    Columns: model, settings, parameters, rmse and mae (stars, mean over folds), `rmse sd` (over folds), `rmse low` and `rmse high`
+    (95 %, bootstrap over users with all their rows), `p` (paired permutation test of users' mean squared errors against the
+    baseline, Holm-adjusted over the table; NaN for the baseline itself and where it is not part of the rows). A model that is
+    there with stated and with tuned settings is called "<model> (stated)" in the former.
     """
-    rows = results[(results["protocol"] == "rating-5fold") & results["metric"].isin(["rmse", "mae"])]
+    results, users = (_named(frame[frame["protocol"] == "rating-5fold"]) for frame in (results, users))
+    rows = results[results["metric"].isin(["rmse", "mae"])]
     folds = rows.pivot_table(index=["model", "variant"], columns="metric", values="value").groupby("model")
     board = folds.mean().assign(**{"rmse sd": folds["rmse"].std()})
-    board["parameters"] = rows.groupby("model")["parameters"].first()
-    errors = users[users["protocol"] == "rating-5fold"].groupby(["model", "user"])[["squared_error", "n_rows"]].sum()
+    board[["settings", "parameters"]] = rows.groupby("model")[["settings", "parameters"]].first()
+    errors = users.groupby(["model", "user"])[["squared_error", "n_rows"]].sum()
     spans = {model: rmse_interval(*errors.loc[model].to_numpy(float).T) for model in board.index}
     board[["rmse low", "rmse high"]] = pd.DataFrame(spans, index=["low", "high"]).T
     board["p"] = _against(errors["squared_error"] / errors["n_rows"], baseline)
     return board.sort_values("rmse").reset_index()
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose `model` says "(stated)" where the same model is there with tuned settings, too."""
+    both = rows["model"].isin(rows.loc[rows["settings"] == "tuned", "model"]) & (rows["settings"] == "stated")
+    return rows.assign(model=rows["model"].where(~both, rows["model"] + " (stated)"))
 
 
 def _against(errors: pd.Series, baseline: str) -> pd.Series:
