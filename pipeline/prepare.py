@@ -45,8 +45,8 @@ def fingerprint(study: Study, job: Job, package: str) -> str:
     """Hash of all that a run depends on but its upstream notebooks; prose and outputs are not in it."""
     inputs = [study.root / place for place in job.entry.get("inputs", [])]
     inputs += (study.root / "reports/stored").glob(f"*/*/results/{job.name}.csv")
-    if study.profiles[job.profile].get("stored"):  # what is stored depends on nothing that is stored
-        inputs = [place for place in inputs if "stored" not in place.relative_to(study.root).parts]
+    if study.profiles[job.profile].get("stored"):  # what is stored depends on nothing that is stored but tuned settings
+        inputs = [place for place in inputs if "stored" not in place.parts or "tuning" in place.parts]
     code = code_cells(study.root / job.notebook)
     return digest([code, job.overrides, job.command, job.entry, tree_digest(study.root, inputs), package])
 
