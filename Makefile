@@ -13,14 +13,14 @@ ENVIRONMENT = $(if $(OWN),packages,$(STAMP))
 
 export PYTHONPATH := $(CURDIR)
 export JUPYTER_PREFER_ENV_PATH := 1
-study test lab rerun tune: export PYTHONHASHSEED := 0
-study test lab rerun tune: export OMP_NUM_THREADS := 1
-study test lab rerun tune: export OPENBLAS_NUM_THREADS := 1
-study test lab rerun tune: export MKL_NUM_THREADS := 1
+study test lab rerun tune peers: export PYTHONHASHSEED := 0
+study test lab rerun tune peers: export OMP_NUM_THREADS := 1
+study test lab rerun tune peers: export OPENBLAS_NUM_THREADS := 1
+study test lab rerun tune peers: export MKL_NUM_THREADS := 1
 test: export RECSYS_CHECK := 1
 test: export RECSYS_OUTPUT := $(CURDIR)/reports/runs/check
 
-.PHONY: help study test lab rerun tune timings packages
+.PHONY: help study test lab rerun tune timings peers packages
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
@@ -47,6 +47,9 @@ tune: $(ENVIRONMENT)  ## search hyperparameters on validation rows, 30 trials a 
 
 timings: $(ENVIRONMENT)  ## measure speed and memory into reports/timings.csv [DEVICE=cpu]
 	@exec $(BIN)/python -m pipeline.benchmarks --device $(or $(DEVICE),cpu)
+
+peers: $(ENVIRONMENT)  ## measure other libraries beside this code into reports/timings_peers.csv [PEERS= PIP_ARGS=]
+	@exec $(BIN)/python -m pipeline.peers --pip-args="$(PIP_ARGS)" $(PEERS)
 
 $(VENV)/.complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than \

@@ -17,6 +17,10 @@ from recsys_core.errors import StudyError, choose
 from recsys_core.files import atomic_path
 
 TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
+PEER_COLUMNS = [
+    *("machine", "device", "peer", "version", "what", "settings", "measure", "theirs", "ours", "ratio", "goal"),
+    *("theirs_wall", "ours_wall", "rounds", "data", "versions", "note"),
+]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -160,6 +164,15 @@ class Notebook:
         """What `make timings` measured: machine, device, what, value, unit, data, versions; empty before the first time."""
         path = self.root / "reports" / "timings.csv"
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=TIMING_COLUMNS)
+
+    def read_peers(self) -> pd.DataFrame:
+        """What `make peers` measured, see `pipeline.peers`; empty before the first time.
+
+        Each row compares one measure of a case: `fit` and `epoch` in seconds of processor time (`_wall`: of wall time), of which
+        `ratio` is theirs / ours and `goal` the ratio to reach, or `rmse`. `note` says why a peer was not measured.
+        """
+        path = self.root / "reports" / "timings_peers.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)
 
     @property
     def upstream_figures(self) -> Path:
