@@ -445,6 +445,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "item_autorec": {"hidden_dim": 20, "regularisation": 1.0},
     "user_autorec": {"hidden_dim": 20, "regularisation": 1.0},
     "bayesian_fm": {"embedding_dim": 2, "features": ("implicit",), "session_s": 30, "n_burn_in": 3, "n_samples": 5},
+    "weighted_hybrid": {"members": {"als": {}, "bias": {}}, "weights": (0.2, 0.7)},
     "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
     "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
 }
@@ -585,6 +586,9 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("bayesian_fm", "n_burn_in", -1),
         ("bayesian_fm", "n_samples", 0),
         ("bayesian_fm", "session_s", 0),
+        ("weighted_hybrid", "members", {"ease": {}}),
+        ("weighted_hybrid", "weights", (0.5,)),
+        ("weighted_hybrid", "weights", (0.5, -0.5)),
         ("segment_popularity", "n_segments", 0),
         ("segment_popularity", "shrinkage", -1.0),
         ("demographic_popularity", "age_limits", (40, 20)),

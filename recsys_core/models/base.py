@@ -220,6 +220,11 @@ class Recommender(ABC):
         return sum(tensor.numel() for tensor in self._state().values())
 
     @property
+    def chosen(self) -> dict[str, Any]:
+        """Settings that the validation rows of `fit` chose, to refit with on more rows; none for most models."""
+        return {}
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
         """The fields of the model's dataclass."""
         return asdict(self)  # type: ignore[call-overload]
