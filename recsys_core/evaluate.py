@@ -257,21 +257,22 @@ def rate(
     history: Interactions | None = None,
     allow_overlap: bool = False,
 ) -> pd.DataFrame:
-    """Predict every test row: columns user, item, actual, predicted (stars), squared_error, absolute_error, fallback.
+    """Predict every test row at its time: columns user, item, actual, predicted (stars), squared_error, absolute_error, fallback.
 
     Raises StudyError without test rows, where one was seen in training, and for models that do not predict ratings.
     """
     seen = train if history is None else history
     _check_rows(train, history, test, allow_overlap)
-    users, items = torch.as_tensor(test.users), torch.as_tensor(test.items)
+    rows = [torch.as_tensor(column) for column in (test.users, test.items, test.times)]
     known = torch.as_tensor(seen.user_counts[test.users] > 0)
     predicted, fallback = torch.empty(len(test)), torch.zeros(len(test), dtype=torch.bool)
     for group in (known, ~known):
         if group.any():
-            told, attributes = known_of(model, seen, history, users[group].numpy())
+            users, items, times = (column[group] for column in rows)
+            told, attributes = known_of(model, seen, history, users.numpy())
             with torch.inference_mode():
-                predicted[group] = model.predict(users[group], items[group], told, attributes).float().cpu()
-            fallback[group] = model.fallback(users[group], told, attributes).cpu()
+                predicted[group] = model.predict(users, items, told, attributes, times).float().cpu()
+            fallback[group] = model.fallback(users, told, attributes).cpu()
     actual, estimate = test.ratings.astype(np.float64), predicted.double().numpy()
     table = pd.DataFrame({"user": test.users, "item": test.items, "actual": actual, "predicted": estimate})
     table["squared_error"] = metrics.squared_error(estimate, actual)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from recsys_core import evaluate
 from recsys_core.models.base import Recommender
+from recsys_core.models.hybrid import WeightedHybrid
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.splits import Split
 
@@ -117,9 +118,8 @@ def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
 
 
 def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recommender]:
-    """Fit on the training rows with seed 0, validated; return that model and a copy that trains for its best epoch."""
-    if not isinstance(model, NeuralRecommender):
+    """Fit on the training rows with seed 0, validated; return that model and a copy with what was chosen: epochs, weights."""
+    if not isinstance(model, NeuralRecommender | WeightedHybrid):
         return model, model
     selected = copy(model).fit(split.train, split.validation, 0, split.validation_history)
-    assert selected.history_ is not None
-    return selected, replace(model, epochs=selected.history_.best_epoch, patience=None)
+    return selected, replace(model, **selected.chosen)

@@ -31,7 +31,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "svd_plus_plus": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
     "item_autorec": {"epochs": 40, "batch_size": 10, "learning_rate": 0.01, "hidden_dim": 30},
     "user_autorec": {"epochs": 40, "batch_size": 10, "learning_rate": 0.01, "hidden_dim": 30},
-    "bayesian_fm": {"n_burn_in": 5, "n_samples": 10},
+    "bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100},
+    "weighted_hybrid": {
+        "members": {"bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100}, "svd": {"epochs": 3}}
+    },
     "segment_popularity": {"n_segments": 5},
 }
 SEES_GENRES_ONLY = {

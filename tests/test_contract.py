@@ -270,6 +270,38 @@ def test_ratings_are_stars_within_the_scale(case: Case) -> None:
     assert stars.max() <= 5
 
 
+def first_and_last_times(name: str) -> list[torch.Tensor]:
+    """When each player gave their first and their last rating."""
+    train = board_of(name)
+    mine = [train.times[train.users == player] for player in range(SIZE)]
+    return [torch.tensor([times[end] for times in mine]) for end in (0, -1)]
+
+
+@having("predicts_ratings", "uses_times")
+def test_ratings_depend_on_when_they_are_given(case: Case) -> None:
+    model = fitted(*case)
+    early, late = (model.predict(PLAYERS, PLAYERS, times=times) for times in first_and_last_times(case[0]))
+    assert not torch.equal(early, late)
+    assert not torch.equal(early, model.predict(PLAYERS, PLAYERS))
+    assert torch.equal(model.predict(PLAYERS[:9], PLAYERS[:9], times=first_and_last_times(case[0])[0][:9]), early[:9])
+
+
+@having("predicts_ratings", "not uses_times")
+def test_times_given_to_a_model_that_cannot_use_them_change_nothing(case: Case) -> None:
+    model = fitted(*case)
+    for times in first_and_last_times(case[0]):
+        assert torch.equal(model.predict(PLAYERS, PLAYERS, times=times), model.predict(PLAYERS, PLAYERS))
+
+
+@having("predicts_ratings")
+def test_at_a_time_far_from_training_ratings_are_stars_and_new_users_get_the_fallback(case: Case) -> None:
+    model, later = fitted(*case), torch.full((SIZE,), 10**9)
+    stars = model.predict(PLAYERS, PLAYERS, times=later)
+    assert ((stars >= 1) & (stars <= 5)).all()
+    nobody = torch.zeros(3, dtype=torch.int64), torch.tensor([4, 9, NEW_ITEM]), new_users([])
+    assert torch.equal(model.predict(*nobody, times=later[:3]), model.predict(*nobody))
+
+
 @having("not predicts_ratings")
 def test_models_that_only_rank_refuse_to_predict_stars(case: Case) -> None:
     with pytest.raises(StudyError, match="ranks items and does not predict ratings"):
@@ -338,6 +370,10 @@ def test_a_loaded_model_scores_to_the_same_bits(case: Case, tmp_path: Path) -> N
             assert torch.equal(loaded.score(*known), model.score(*known))
         if model.traits.predicts_ratings:
             assert torch.equal(loaded.predict(PLAYERS, PLAYERS), model.predict(PLAYERS, PLAYERS))
+            early = first_and_last_times(case[0])[0]
+            assert torch.equal(
+                loaded.predict(PLAYERS, PLAYERS, times=early), model.predict(PLAYERS, PLAYERS, times=early)
+            )
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -408,7 +444,8 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "item_knn": {"n_neighbours": 5, "shrinkage": 10.0, "min_support": 12},
     "item_autorec": {"hidden_dim": 20, "regularisation": 1.0},
     "user_autorec": {"hidden_dim": 20, "regularisation": 1.0},
-    "bayesian_fm": {"embedding_dim": 2, "features": ("implicit",), "n_burn_in": 3, "n_samples": 5},
+    "bayesian_fm": {"embedding_dim": 2, "features": ("implicit",), "session_s": 30, "n_burn_in": 3, "n_samples": 5},
+    "weighted_hybrid": {"members": {"als": {}, "bias": {}}, "weights": (0.2, 0.7)},
     "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
     "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
 }
@@ -548,6 +585,10 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("bayesian_fm", "features", ("zodiac",)),
         ("bayesian_fm", "n_burn_in", -1),
         ("bayesian_fm", "n_samples", 0),
+        ("bayesian_fm", "session_s", 0),
+        ("weighted_hybrid", "members", {"ease": {}}),
+        ("weighted_hybrid", "weights", (0.5,)),
+        ("weighted_hybrid", "weights", (0.5, -0.5)),
         ("segment_popularity", "n_segments", 0),
         ("segment_popularity", "shrinkage", -1.0),
         ("demographic_popularity", "age_limits", (40, 20)),

@@ -8,6 +8,7 @@ from recsys_core.models.demographic import RecommenderNet
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
 from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
 from recsys_core.models.factorization_machines import DLRM, FM, DeepFM
+from recsys_core.models.hybrid import WeightedHybrid
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
@@ -33,6 +34,7 @@ MODELS: dict[str, type[Recommender]] = {
     "item_autorec": ItemAutoRec,
     "user_autorec": UserAutoRec,
     "bayesian_fm": BayesianFM,
+    "weighted_hybrid": WeightedHybrid,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
 }
@@ -60,4 +62,5 @@ __all__ = [
     "TwoTowerRegressor",
     "UserAutoRec",
     "UserKNN",
+    "WeightedHybrid",
 ]

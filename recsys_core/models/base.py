@@ -29,12 +29,14 @@ class Traits:
     """What a model can do; the contract suite checks what the traits promise.
 
     `folds_in`: scores a user from a history it was not trained on. `uses_features`: answers for a user without history from their
-    attributes. `stochastic`: another seed gives another model. `sequential`: the order of the history matters.
+    attributes. `uses_times`: a rating depends on when it is given. `stochastic`: another seed gives another model.
+    `sequential`: the order of the history matters.
     """
 
     personalised: bool = True
     uses_ids: bool = False
     uses_features: bool = False
+    uses_times: bool = False
     sequential: bool = False
     stochastic: bool = False
     folds_in: bool = False
@@ -112,20 +114,23 @@ class Recommender(ABC):
         items: Tensor,
         history: Interactions | None = None,
         features: Features | None = None,
+        times: Tensor | None = None,
     ) -> Tensor:
         """Return (N,) ratings in stars for (N,) pairs; `history` and `features` (a row a pair) as for `score`.
 
-        The fallback is the item's mean rating. Raises StudyError for models that do not predict ratings.
+        `times` (N,) are when the ratings are given, in the unit of training; None is a time unknown, and models without
+        `uses_times` ignore them. The fallback is the item's mean rating. Raises StudyError for models that do not predict ratings.
         """
         if not self.traits.predicts_ratings:
             raise StudyError(f"{type(self).__name__} ranks items and does not predict ratings: use score().")
         known = self._known(users, history)
         past = self.train_ if history is None else history
         if known.all():
-            return self._ratings(users, items, past)
+            return self._ratings_at(users, items, past, times)
         ratings = self._cold_ratings(users, items, features).clone()
         if known.any():
-            ratings[known] = self._ratings(users[known], items[known], past).to(ratings.device)
+            when = None if times is None else times[known]
+            ratings[known] = self._ratings_at(users[known], items[known], past, when).to(ratings.device)
         return ratings
 
     def fallback(self, users: Tensor, history: Interactions | None = None, features: Features | None = None) -> Tensor:
@@ -197,6 +202,10 @@ class Recommender(ABC):
             stars[mine] = scores[position[mine] - first, items.cpu()[mine]]
         return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max())).to(users.device)
 
+    def _ratings_at(self, users: Tensor, items: Tensor, history: Interactions, times: Tensor | None) -> Tensor:
+        """(N,) ratings in stars, given at (N,) `times`: those of any time, unless a model knows better."""
+        return self._ratings(users, items, history)
+
     @abstractmethod
     def _state(self) -> dict[str, Tensor]:
         """What was learnt, by name."""
@@ -209,6 +218,11 @@ class Recommender(ABC):
     def n_parameters(self) -> int:
         """Learnt numbers."""
         return sum(tensor.numel() for tensor in self._state().values())
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Settings that the validation rows of `fit` chose, to refit with on more rows; none for most models."""
+        return {}
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

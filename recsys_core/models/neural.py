@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,6 +105,12 @@ class NeuralRecommender(Recommender):
     def device_(self) -> torch.device:
         """Where the module lives."""
         return next(self.module_.parameters()).device
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The best epoch, at which to stop."""
+        assert self.history_ is not None
+        return {"epochs": self.history_.best_epoch, "patience": None} if self.history_.best_epoch else {}
 
     def _state(self) -> dict[str, Tensor]:
         return self.module_.state_dict()
