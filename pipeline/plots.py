@@ -28,6 +28,11 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Item neighbours": WINE,
     "SVD": INDIGO,
     "ALS": TEAL,
+    "FM": YELLOW,
+    "DeepFM": VERMILION,
+    "DLRM": BLUE,
+    "I-AutoRec": GREEN,
+    "U-AutoRec": PURPLE,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}

@@ -14,9 +14,11 @@ def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bi
     Columns: model, settings, parameters, rmse and mae (stars, mean over folds), `rmse sd` (over folds), `rmse low` and `rmse high`
     (95 %, bootstrap over users with all their rows), `p` (paired permutation test of users' mean squared errors against the
     baseline, Holm-adjusted over the table; NaN for the baseline itself and where it is not part of the rows). A model that is
-    there with stated and with tuned settings is called "<model> (stated)" in the former.
+    there with stated and with tuned settings is called "<model> (stated)" in the former. What was run on fewer folds than others
+    or on parts of folds is left out.
     """
-    results, users = (_named(frame[frame["protocol"] == "rating-5fold"]) for frame in (results, users))
+    results, users = (_named(frame[_is_fold(frame)]) for frame in (results, users))
+    results = results[_complete(results)]
     rows = results[results["metric"].isin(["rmse", "mae"])]
     folds = rows.pivot_table(index=["model", "variant"], columns="metric", values="value").groupby("model")
     board = folds.mean().assign(**{"rmse sd": folds["rmse"].std()})
@@ -26,6 +28,16 @@ def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bi
     board[["rmse low", "rmse high"]] = pd.DataFrame(spans, index=["low", "high"]).T
     board["p"] = _against(errors["squared_error"] / errors["n_rows"], baseline)
     return board.sort_values("rmse").reset_index()
+
+
+def _is_fold(rows: pd.DataFrame) -> pd.Series:
+    return (rows["protocol"] == "rating-5fold") & rows["variant"].str.fullmatch(r"fold=\d")
+
+
+def _complete(rows: pd.DataFrame) -> pd.Series:
+    """Rows of models that were run on as many folds as any."""
+    counts = rows.groupby("model")["variant"].transform("nunique")
+    return counts == counts.max()
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:

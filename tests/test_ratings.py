@@ -39,6 +39,14 @@ def test_other_protocols_stay_outside() -> None:
     assert rating_board(pd.concat([results, other]), users)["rmse"].tolist() == pytest.approx([0.9])
 
 
+def test_models_of_fewer_folds_and_parts_of_folds_are_left_out() -> None:
+    everywhere, once, part = folds("Bias", "stated", 1.0), folds("SVD", "stated", 0.9), folds("FM", "stated", 0.8)
+    results = pd.concat(
+        [everywhere[0], once[0].query("variant == 'fold=1'"), part[0].assign(variant="fold=1, share=0.1")]
+    )
+    assert rating_board(results, pd.concat([everywhere[1], once[1], part[1]]))["model"].tolist() == ["Bias"]
+
+
 def test_the_baseline_has_no_p_value_and_others_have() -> None:
     lines = board(("Bias", "stated", 1.0), ("SVD", "stated", 0.5))
     assert np.isnan(lines.loc["Bias", "p"]) and 0 <= lines.loc["SVD", "p"] <= 1
