@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.ratings import rating_board
+from pipeline.ratings import compared, in_words, rating_board, user_errors, with_settings
+from recsys_core.errors import StudyError
 
 
 def folds(model: str, settings: str, error: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -50,3 +51,41 @@ def test_models_of_fewer_folds_and_parts_of_folds_are_left_out() -> None:
 def test_the_baseline_has_no_p_value_and_others_have() -> None:
     lines = board(("Bias", "stated", 1.0), ("SVD", "stated", 0.5))
     assert np.isnan(lines.loc["Bias", "p"]) and 0 <= lines.loc["SVD", "p"] <= 1
+
+
+def test_settings_that_a_model_was_not_run_with_leave_all_its_rows() -> None:
+    both = pd.concat([folds("SVD", "stated", 0.9)[1], folds("SVD", "tuned", 0.8)[1], folds("Bias", "stated", 1.0)[1]])
+    kept = with_settings(both, "tuned")
+    assert kept.groupby(["model", "settings"]).size().to_dict() == {("Bias", "stated"): 6, ("SVD", "tuned"): 6}
+
+
+def test_errors_of_users_are_means_over_the_rows_of_all_folds() -> None:
+    users = folds("SVD", "tuned", 0.5)[1]
+    users.loc[users["variant"] == "fold=2", ["squared_error", "n_rows"]] = [
+        7.5,
+        8.0,
+    ]  # with 2 rows of squared error .25
+    assert user_errors(users, "SVD").tolist() == pytest.approx([0.8] * 3)
+    assert user_errors(users, "SVD", "fold=1").tolist() == pytest.approx([0.25] * 3)
+
+
+@pytest.mark.parametrize("model, settings", [("SVD", "tuned"), ("FM", "stated")])
+def test_users_of_no_or_of_two_runs_of_a_model_are_refused(model: str, settings: str) -> None:
+    users = pd.concat([folds("SVD", "stated", 0.5)[1], folds("SVD", settings, 0.4)[1]])
+    with pytest.raises(StudyError, match=model):
+        user_errors(users, model)
+
+
+def test_models_are_compared_user_by_user() -> None:
+    users = pd.concat([folds("SVD", "stated", 0.5)[1], folds("Bias", "stated", 1.0)[1]])
+    found = compared(users, "SVD", "Bias")
+    assert found[["difference", "low", "high"]].tolist() == pytest.approx([-0.75] * 3)
+    assert found["p"] == pytest.approx(0.25, abs=0.02)  # 2 of the 8 assignments of signs to three users are as far
+
+
+@pytest.mark.parametrize(
+    "difference, p, words",
+    [(-1.0, 0.01, "better than"), (1.0, 0.01, "worse than"), (-1.0, 0.05, "not to be told from")],
+)
+def test_the_words_for_a_comparison_follow_its_p_value_and_sign(difference: float, p: float, words: str) -> None:
+    assert in_words(pd.Series({"difference": difference, "p": p})) == words
