@@ -21,9 +21,9 @@ from recsys_core.splits import Split, make_split
 class Experiments:
     """Runs models for one notebook and keeps their rows.
 
-    While results are being checked (`notebook.check`) only the first seed is trained, and of the five folds, which are replicates
-    as seeds are, only the first; `check` compares its main metrics with the committed ones, and the other rows are read as
-    committed.
+    While results are being checked (`notebook.check`) only the first seed is trained, and of the five folds (or other splits of
+    `rating-5fold`), which are replicates as seeds are, only the first; `check` compares its main metrics with the committed ones,
+    and the other rows are read as committed.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
@@ -70,7 +70,8 @@ class Experiments:
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
         if self.committed is not None:
-            splits = [split for split in splits if split.protocol != "rating-5fold" or split.variant == "fold=1"]
+            first = next((split for split in splits if split.protocol == "rating-5fold"), None)
+            splits = [split for split in splits if split.protocol != "rating-5fold" or split is first]
         fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
         for split in splits:
             key = split.roles.tobytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntFlag
 from inspect import signature
 from pathlib import Path
@@ -285,6 +285,20 @@ def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
         roles = _roles(n_rows, _latest(interactions, np.arange(n_rows), at_least=3))
         negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, generator)
     return Split(interactions, roles, "as-reported", claim, held_out=claim == "S0", negatives=negatives)
+
+
+def thinned(split: Split, share: float, seed: int = 0) -> Split:
+    """Keep a random `share` of a split's training rows and of its validation rows, for learning curves; test stays as it is.
+
+    For one seed a smaller share is a part of every larger one. Raises StudyError for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise StudyError(f"share={share}: the share of rows that is kept must be above 0 and at most 1.")
+    roles, order = split.roles.copy(), np.random.default_rng(seed).permutation(len(split.roles))
+    for role in (Role.TRAIN, Role.VALIDATION):
+        rows = order[(roles[order] & role) > 0]
+        roles[rows[round(share * len(rows)) :]] &= np.uint8(255 - role)
+    return replace(split, roles=roles, variant=f"{split.variant}, share={share:g}".removeprefix(", "))
 
 
 PROTOCOLS: dict[str, Callable[..., Split]] = {

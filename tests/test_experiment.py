@@ -21,7 +21,7 @@ from recsys_core.interactions import Interactions
 from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity, Recommender
 from recsys_core.models.base import fingerprint
 from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
-from recsys_core.splits import PROTOCOLS, Split, make_split
+from recsys_core.splits import PROTOCOLS, Split, make_split, thinned
 
 
 def data() -> MovieLens:
@@ -249,6 +249,22 @@ def test_checking_trains_the_first_seed_alone_and_reads_the_others(fits: list[Fi
     ours, theirs = (frame.sort_values(key)[[*key, "value"]].to_numpy() for frame in (checked.results, made.results))
     assert (ours[:, :2] == theirs[:, :2]).all()
     np.testing.assert_allclose(ours[:, 2].astype(float), theirs[:, 2].astype(float), atol=1e-6)
+
+
+def test_checking_trains_on_the_first_of_several_parts_of_a_fold_and_reads_the_others(
+    fits: list[Fit], tmp_path: Path
+) -> None:
+    fold = make_split("rating-5fold", encode(data())[0])
+    made = Experiments(notebook(tmp_path), data())
+    made.run("Bias", Bias(), [thinned(fold, share) for share in (0.5, 1.0)], [0])
+    made.save()
+    fits.clear()
+    checked = Experiments(notebook(tmp_path, check=True), data())
+    checked.run("Bias", Bias(), [thinned(fold, share) for share in (0.5, 1.0)], [0])
+    assert [len(train) for _, train, *_ in fits] == [240]
+    for fresh, stored in ((checked.results, made.results), (checked.users, made.users)):
+        assert sorted(fresh["variant"]) == sorted(stored["variant"])
+    assert checked.check()
 
 
 def test_checking_notices_a_changed_result(tmp_path: Path) -> None:

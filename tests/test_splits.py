@@ -34,6 +34,7 @@ from recsys_core.splits import (
     sample_unseen,
     strong_generalization,
     temporal,
+    thinned,
     user_holdout,
 )
 
@@ -426,3 +427,29 @@ def test_popularity_on_the_ncf_files_gives_the_published_numbers(ncf_ml_1m: Movi
 def test_an_option_that_a_protocol_does_not_have_is_refused_with_its_own() -> None:
     with pytest.raises(StudyError, match="Protocol temporal has no option 'fold'"):
         make_split("temporal", make_interactions([(0, 0), (1, 1)], 2, 2), fold=1)
+
+
+@given(rows=data(), seed=st.integers(0, 100))
+@few
+def test_thinned_splits_keep_the_test_rows_and_lie_within_each_other(rows: Interactions, seed: int) -> None:
+    whole = rating_5fold(rows)
+    larger, smaller = (thinned(whole, share, seed) for share in (0.5, 0.2))
+    for role in (Role.TRAIN, Role.VALIDATION):
+        kept = [has(split, role) for split in (whole, larger, smaller)]
+        assert [part.sum() for part in kept[1:]] == [round(share * kept[0].sum()) for share in (0.5, 0.2)]
+        assert (kept[2] <= kept[1]).all() and (kept[1] <= kept[0]).all()
+    assert (has(smaller, Role.TEST) == has(whole, Role.TEST)).all()
+    assert (smaller.roles[~has(smaller, Role.TRAIN | Role.VALIDATION | Role.TEST)] == 0).all()
+    assert thinned(whole, 1.0).roles.tolist() == whole.roles.tolist()
+    assert larger.variant == "fold=1, share=0.5" and larger.sha256 != thinned(whole, 0.5, seed + 1).sha256
+
+
+def test_a_row_that_trains_and_tests_stays_a_test_row_when_it_is_left_out_of_training() -> None:
+    split = thinned(as_reported(random_interactions(0, 10, 260, 200, 5), "S1"), 0.25)
+    assert has(split, Role.TEST).all() and has(split, Role.TRAIN).sum() == 50
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+def test_a_share_that_keeps_nothing_or_too_much_is_refused(share: float) -> None:
+    with pytest.raises(StudyError, match="above 0 and at most 1"):
+        thinned(rating_5fold(random_interactions(0, 10, 260, 200, 5)), share)
