@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -85,6 +86,31 @@ def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     _as_list(axes, title, x_label, margin=0.15)
     axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def ratios(table: pd.DataFrame, title: str, x_label: str) -> Figure:
+    """Columns label, ratio and goal (or NaN) as bars from 1 on a logarithmic scale; a goal is a line across its bar."""
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.4 + 0.62 * len(table)))
+    for row, line in enumerate(table.to_dict("records")):
+        ratio, goal = float(line["ratio"]), float(line["goal"])
+        shade = GREY if np.isnan(goal) else GREEN if ratio >= goal else VERMILION
+        axes.barh(row, ratio - 1, left=1, color=shade, height=0.55)
+        text, ends = f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}", [ratio] if np.isnan(goal) else [ratio, goal]
+        if ratio >= 1:
+            axes.annotate(text, (max(ends), row), (6, 0), textcoords="offset points", va="center", fontsize=10)
+        else:
+            axes.annotate(text, (ratio, row), (-6, 0), textcoords="offset points", va="center", ha="right", fontsize=10)
+        axes.plot([goal, goal], [row - 0.4, row + 0.4], color="black", linewidth=2)
+    patches = [mpl.patches.Patch(color=shade) for shade in (GREEN, VERMILION, GREY)]
+    handles = [*patches, mpl.lines.Line2D([], [], color="black", linewidth=2)]
+    figure.legend(handles, ["goal reached", "goal missed", "no goal", "goal"], loc="outside lower center", ncols=4)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(table)), table["label"], fontsize=9)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    _as_list(axes, title, x_label, margin=0.15)
     return figure
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from recsys_core.datasets import MovieLens
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 
@@ -43,6 +45,21 @@ def random_interactions(seed: int, n_users: int, n_items: int, n_rows: int, n_ti
         n_users,
         n_items,
     )
+
+
+def invented_movielens() -> MovieLens:
+    """40 users with 15 ratings each, enough items for 99 negatives."""
+    generator = np.random.default_rng(0)
+    items = np.concatenate([generator.choice(130, 15, replace=False) + 1 for _ in range(40)])
+    ratings = pd.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(40) + 1, 15),
+            "item_id": items,
+            "rating": generator.integers(1, 6, len(items)).astype(float),
+            "timestamp": generator.integers(0, 10**6, len(items)),
+        }
+    )
+    return MovieLens("invented", ratings, None, None, None, (1.0, 5.0), True, None, "nowhere", "ab" * 32)
 
 
 @dataclass(kw_only=True)

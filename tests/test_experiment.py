@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import invented_movielens as data
 from torch import Tensor
 
 from pipeline.experiment import Experiments
 from pipeline.notebook import Notebook
 from pipeline.results import public_versions
-from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
@@ -22,21 +22,6 @@ from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity
 from recsys_core.models.base import fingerprint
 from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
 from recsys_core.splits import PROTOCOLS, Split, make_split, thinned
-
-
-def data() -> MovieLens:
-    """40 users with 15 ratings each, enough items for 99 negatives."""
-    generator = np.random.default_rng(0)
-    items = np.concatenate([generator.choice(130, 15, replace=False) + 1 for _ in range(40)])
-    ratings = pd.DataFrame(
-        {
-            "user_id": np.repeat(np.arange(40) + 1, 15),
-            "item_id": items,
-            "rating": generator.integers(1, 6, len(items)).astype(float),
-            "timestamp": generator.integers(0, 10**6, len(items)),
-        }
-    )
-    return MovieLens("invented", ratings, None, None, None, (1.0, 5.0), True, None, "nowhere", "ab" * 32)
 
 
 def notebook(root: Path, check: bool = False) -> Notebook:
@@ -290,3 +275,50 @@ def test_metrics_of_the_notebook_join_the_results_with_the_provenance_of_their_r
     assert (added["value"], added["variant"], added["split_sha256"]) == (0.25, "fold=2", split.sha256[:12])
     with pytest.raises(StudyError, match="EASE was not run under rating-5fold fold=2"):
         study.add("EASE", split, {"mse_train": 0.25})
+
+
+def of_folds(root: Path, check: bool, *models: str) -> Experiments:
+    experiments = Experiments(notebook(root, check), data())
+    for name in models:
+        experiments.run(name, Bias(), ["rating-5fold"], [0])
+    return experiments
+
+
+def test_checking_trains_the_first_fold_alone_and_reads_the_others(fits: list[Fit], tmp_path: Path) -> None:
+    made = of_folds(tmp_path, False, "Bias")
+    made.save()
+    assert len(fits) == 5
+    first = fits[0][1]
+    fits.clear()
+    checked = of_folds(tmp_path, True, "Bias")
+    assert [train.pair_keys.tolist() for _, train, _, _ in fits] == [first.pair_keys.tolist()]
+    for ours, theirs, key in ((checked.results, made.results, "metric"), (checked.users, made.users, "user")):
+        ours, theirs = (frame.sort_values(["variant", key], ignore_index=True) for frame in (ours, theirs))
+        pd.testing.assert_frame_equal(ours[theirs.columns], theirs, check_dtype=False, atol=1e-5)
+    checked.check()
+
+
+def test_rows_of_other_folds_are_those_that_were_committed(tmp_path: Path) -> None:
+    of_folds(tmp_path, False, "Bias").save()
+    table = tmp_path / "reports/results/30_small.csv"
+    rows = pd.read_csv(table)
+    rows.loc[(rows["variant"] == "fold=4") & (rows["metric"] == "rmse"), "value"] = 0.125
+    rows.to_csv(table, index=False)
+    found = of_folds(tmp_path, True, "Bias").results.query("metric == 'rmse'").set_index("variant")["value"]
+    assert found.index.tolist() == [f"fold={fold}" for fold in range(1, 6)]
+    assert found["fold=4"] == 0.125
+
+
+def test_a_model_reads_no_folds_of_another(tmp_path: Path) -> None:
+    of_folds(tmp_path, False, "Bias").save()
+    checked = of_folds(tmp_path, True, "Bias", "another")
+    assert checked.results.query("model == 'another'")["variant"].unique().tolist() == ["fold=1"]
+    assert set(checked.users.query("model == 'another'")["variant"]) == {"fold=1"}
+
+
+def test_checking_notices_a_change_in_the_first_fold(tmp_path: Path) -> None:
+    of_folds(tmp_path, False, "Bias").save()
+    checked = Experiments(notebook(tmp_path, check=True), data())
+    checked.run("Bias", Bias(user_regularisation=100.0), ["rating-5fold"], [0])
+    with pytest.raises(StudyError, match="Bias, rating-5fold fold=1"):
+        checked.check()

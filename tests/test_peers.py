@@ -1,0 +1,198 @@
+"""`make peers` runs a script in its own environment beside the study's own code, and goes on when one fails."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from helpers import invented_movielens
+
+from pipeline.notebook import PEER_COLUMNS, Notebook
+from pipeline.peers import __main__ as peers
+from pipeline.peers.__main__ import Peer
+from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
+from recsys_core.features import encode
+from recsys_core.models import MODELS
+from recsys_core.splits import make_split
+
+FAKE = """
+import os
+import sys
+
+import library_that_only_its_own_environment_has
+
+REQUIREMENTS = ["invented-peer==3.2.1"]
+CASES = {
+    "mean": {
+        "theirs": {"rounds": 40},
+        "ours": {"stated": {"rounds": 4}, "tuned": {"rounds": 0}},
+        "measures": ["fit", "epoch", "rmse"],
+        "goal": {"fit": 2},
+    }
+}
+
+
+def prepare(folder, fold, settings):
+    assert len(sys.argv) == 1 and os.environ["OMP_NUM_THREADS"] == "1"
+    if not settings["rounds"]:
+        raise ValueError("there are no such settings")
+    rows = (folder / f"fold-{fold}.train.tsv").read_text().splitlines()
+    print("peers print a lot")
+    n_epochs = settings["rounds"] // 2
+    return lambda: [sorted(rows) for _ in range(10 * settings["rounds"])], lambda: fold / 10, n_epochs
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five folds of invented data."""
+    peers.write_folds(invented_movielens(), tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Peer:
+    script = tmp_path / "invented.py"
+    script.write_text(FAKE.replace("import library_that_only_its_own_environment_has\n", ""))
+    peer = Peer.read(script)
+    assert peer is not None
+    return peer
+
+
+def test_a_script_is_read_without_importing_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "invented.py").write_text(FAKE)
+    (tmp_path / "study.py").write_text('"""Defines no requirements, so it is no peer."""\n')
+    found = peers.read_peers(tmp_path)
+    assert list(found) == ["invented"]
+    assert (found["invented"].version, list(found["invented"].cases)) == ("invented-peer 3.2.1", ["mean"])
+
+
+@pytest.mark.parametrize("peer", peers.read_peers().values(), ids=lambda peer: peer.name)
+def test_every_peer_of_the_study_is_pinned_and_compared_with_models_that_exist(peer: Peer) -> None:
+    assert "==" in peer.requirements[0]
+    for case in peer.cases.values():
+        assert set(case) == {"theirs", "ours", "measures", "goal"}
+        assert set(case["goal"]) <= set(case["measures"]) <= {"fit", "epoch", "rmse"}
+        for settings in case["ours"].values():
+            own = {name: value for name, value in settings.items() if name not in ("model", "tuned")}
+            MODELS[settings["model"]](**own)
+
+
+def test_peers_read_the_rows_that_the_study_trains_and_tests_on(folder: Path) -> None:
+    split = make_split("rating-5fold", encode(invented_movielens())[0], fold=3)
+    for name, part in (("train", split.refit), ("test", split.test)):
+        written = pd.read_csv(folder / f"fold-3.{name}.tsv", sep="\t")
+        assert written["user"].tolist() == part.users.tolist()
+        assert written["item"].tolist() == part.items.tolist()
+        assert written["rating"].tolist() == part.ratings.tolist()
+
+
+def test_peers_read_one_row_of_attributes_for_each_code(ml_100k: MovieLens, tmp_path: Path) -> None:
+    peers.write_folds(ml_100k, tmp_path)
+    users, items = (pd.read_csv(tmp_path / f"{name}.tsv", sep="\t") for name in ("users", "items"))
+    assert list(users) == ["user", "age", "gender", "occupation"] and list(items) == ["item", "year", "genres"]
+    assert users["user"].tolist() == list(range(943)) and items["item"].tolist() == list(range(1682))
+    assert items.loc[0].tolist() == [0, 1995, "Animation Children's Comedy"]
+    assert not items.isna().any().any()
+
+
+def test_theirs_and_ours_are_timed_and_their_ratio_is_taken(
+    folder: Path, fake: Peer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = peers.compare(fake, sys.executable, folder, ours=fake.script, rounds=2)
+    table = pd.DataFrame(rows).set_index("measure")
+    assert table["settings"].unique().tolist() == ["stated"]  # ours fails with the other settings
+    assert "mean, tuned: invented stopped: there are no such settings" in capsys.readouterr().err
+    assert table.loc["fit", "ratio"] == pytest.approx(table.loc["fit", "theirs"] / table.loc["fit", "ours"])
+    assert table.loc["fit", "ratio"] > 2  # ten times the work
+    assert table.loc["epoch", "theirs"] == pytest.approx(table.loc["fit", "theirs"] / 20)
+    assert table.loc["epoch", "ours"] == pytest.approx(table.loc["fit", "ours"] / 2)
+    assert table.loc["rmse", ["theirs", "ours"]].tolist() == pytest.approx([0.15, 0.15])
+    assert table["goal"].fillna(0).tolist() == [2, 0, 0]
+    assert (table.loc["fit", ["theirs_wall", "ours_wall"]] > 0).all()
+
+
+def test_the_study_is_measured_by_the_same_worker(ml_100k: MovieLens, tmp_path: Path) -> None:
+    measured = peers.run(sys.executable, peers.OURS, tmp_path, 1, {"model": "svd", "embedding_dim": 4, "epochs": 1})
+    assert measured["epochs"] == 1 and measured["processor"] > 0
+    assert 0.9 < measured["rmse"] < 1.2
+
+
+def row(**values: Any) -> dict[str, Any]:
+    labels = {"machine": "here", "peer": "one", "what": "SVD", "measure": "fit", "settings": "stated"}
+    return labels | {"theirs": 1.23456, "ours": 0.5, "ratio": 2.46912} | values
+
+
+def test_rows_of_other_machines_and_other_peers_stay(tmp_path: Path) -> None:
+    table = tmp_path / "timings_peers.csv"
+    peers.store([row(), row(measure="epoch"), row(what="SVD++")], table)
+    peers.store([row(machine="there")], table)
+    peers.store([row(peer="two")], table)
+    peers.store([row(theirs=9.0)], table)
+    found = pd.read_csv(table)
+    assert list(found) == PEER_COLUMNS
+    assert found[["machine", "peer", "theirs"]].values.tolist() == [
+        ["here", "one", 9.0],
+        ["here", "two", 1.235],
+        ["there", "one", 1.235],
+    ]
+
+
+def test_a_peer_that_cannot_be_installed_is_named_with_pips_reason(tmp_path: Path, fake: Peer) -> None:
+    python = tmp_path / ".peers/invented/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/bin/sh\necho 'ERROR: No matching distribution found for '$7 >&2\necho 'a notice' >&2\nexit 1\n"
+    )
+    python.chmod(0o755)
+    expected = "invented cannot be installed: ERROR: No matching distribution found for invented-peer==3.2.1"
+    with pytest.raises(StudyError, match=expected):
+        peers.install(fake, tmp_path, ["--no-index"])
+    assert not (tmp_path / ".peers/invented/requirements.txt").exists()
+
+
+def test_an_environment_is_installed_once_and_again_when_the_pins_change(tmp_path: Path, fake: Peer) -> None:
+    python = tmp_path / ".peers/invented/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/calls\n")
+    python.chmod(0o755)
+    for _ in range(2):
+        assert peers.install(fake, tmp_path) == python
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
+    changed = Peer(fake.name, fake.script, ["invented-peer==4"], fake.cases)
+    peers.install(changed, tmp_path)
+    assert (tmp_path / "calls").read_text().splitlines()[1].endswith("invented-peer==4")
+
+
+def test_one_peer_that_fails_is_stored_with_its_reason_and_the_others_go_on(
+    tmp_path: Path, fake: Peer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text(FAKE)
+    other = Peer.read(broken)
+    assert other is not None
+    monkeypatch.setattr(peers, "read_peers", lambda: {"broken": other, "invented": fake})
+    monkeypatch.setattr(peers, "install", lambda *_, **__: sys.executable)
+    monkeypatch.setattr(peers, "load", lambda _: invented_movielens())
+    compare = peers.compare
+    monkeypatch.setattr(peers, "compare", lambda *a, **k: compare(*a, **k, ours=fake.script))
+    table = tmp_path / "reports" / "timings_peers.csv"
+    peers.measure_peers([], rounds=1, table=table)
+    reason = "broken stopped: No module named 'library_that_only_its_own_environment_has'"
+    assert f"not measured: {reason}" in capsys.readouterr().err
+    found = Notebook("70_small", {}, None, tmp_path, tmp_path, False, tmp_path).read_peers()
+    assert found.query("peer == 'broken'")["note"].tolist() == [reason]
+    assert found.query("peer == 'invented'")["measure"].tolist() == ["epoch", "fit", "rmse"]
+    assert set(found["version"]) == {"invented-peer 3.2.1"}
+
+
+def test_an_unknown_peer_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert peers.main(["lightfm"]) == 1
+    assert capsys.readouterr().err.startswith("error: PEERS='lightfm' is not known: allowed are cornac")
+
+
+def test_a_notebook_without_measured_peers_reads_an_empty_table(tmp_path: Path) -> None:
+    found = Notebook("70_small", {}, None, tmp_path, tmp_path, False, tmp_path).read_peers()
+    assert found.empty and list(found) == PEER_COLUMNS

@@ -1,0 +1,172 @@
+"""`make tune` searches on validation rows alone, gives the same bytes again, and its spaces and stored trials fit the models."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from helpers import invented_movielens
+
+from pipeline import tune
+from pipeline.notebook import Notebook
+from pipeline.study import ROOT
+from pipeline.tuned import FOLDER, read_trials, read_tuned, tuned_file
+from recsys_core import evaluate
+from recsys_core.errors import StudyError
+from recsys_core.features import encode
+from recsys_core.models import MODELS, Bias
+from recsys_core.splits import Split, make_split
+
+SPACES = tune.read_spaces()
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invented data, and searches side by side in threads of this process instead of in new ones."""
+    monkeypatch.setattr(tune, "load", lambda _: invented_movielens())
+    monkeypatch.setattr(tune, "ProcessPoolExecutor", lambda jobs, *_, **__: ThreadPoolExecutor(jobs))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_every_setting_that_is_searched_is_one_of_an_existing_model(name: str) -> None:
+    known = {field.name for field in fields(MODELS[name])}  # type: ignore[arg-type]
+    entry = SPACES[name]
+    assert set(entry) <= {"protocol", "fixed", "space"}
+    assert entry["protocol"] in tune.METRICS
+    assert entry["space"] and set(entry["space"]) <= known
+    assert set(entry.get("fixed", {})) <= known - set(entry["space"])
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("end", [0, -1])
+def test_models_accept_both_ends_of_their_space(name: str, end: int) -> None:
+    ends = {
+        key: json.dumps(span["choices"][end]) if "choices" in span else span["low" if end == 0 else "high"]
+        for key, span in SPACES[name]["space"].items()
+    }
+    settings = tune.suggest(optuna.trial.FixedTrial(ends), SPACES[name]["space"])  # type: ignore[arg-type]
+    model = MODELS[name](**SPACES[name].get("fixed", {}), **settings)
+    assert json.loads(json.dumps({key: getattr(model, key) for key in settings})) == settings
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_stated_settings_are_a_trial_where_they_lie_inside(name: str) -> None:
+    space = SPACES[name]["space"]
+    first = tune.stated(MODELS[name], space)
+    if first is not None:
+        defaults = {key: getattr(MODELS[name](), key) for key in space}
+        found = tune.suggest(optuna.trial.FixedTrial(first), space)  # type: ignore[arg-type]
+        assert found == json.loads(json.dumps(defaults))
+
+
+def test_stated_settings_outside_the_space_are_no_trial() -> None:
+    assert tune.stated(Bias, {"user_regularisation": {"low": 500.0, "high": 900.0}}) is None
+    assert tune.stated(Bias, {"user_regularisation": {"choices": [500.0]}}) is None
+
+
+def test_the_first_trial_is_the_stated_one_and_the_best_is_the_lowest_error() -> None:
+    found = tune.search("bias", "invented", 5, "cpu")
+    assert found["trials"][0]["settings"] == {key: getattr(Bias(), key) for key in SPACES["bias"]["space"]}
+    assert [trial["number"] for trial in found["trials"]] == list(range(5))
+    best = min(found["trials"], key=lambda trial: trial["value"])
+    assert (found["metric"], found["value"], found["best"]) == ("rmse", best["value"], best["settings"])
+
+
+def test_the_value_of_a_trial_is_the_error_on_the_validation_rows_of_the_first_fold() -> None:
+    split = make_split("rating-5fold", encode(invented_movielens())[0])
+    assert split.variant == "fold=1"
+    trial = tune.search("bias", "invented", 2, "cpu")["trials"][1]
+    rated = evaluate.rate(Bias(**trial["settings"]).fit(split.train), split.train, split.validation)
+    assert trial["value"] == pytest.approx(np.sqrt(rated["squared_error"].mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bias", "svd"])
+def test_the_search_never_reads_test_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_too_early(_: Split) -> None:
+        raise AssertionError("test was read")
+
+    for rows in ("test", "test_history", "refit"):
+        monkeypatch.setattr(Split, rows, property(read_too_early))
+    assert len(tune.search(name, "invented", 2, "cpu")["trials"]) == 2
+
+
+def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def noted(model: Any, split: Split) -> float:
+        seen.append((model.epochs, model.patience, model.device))
+        return 1.0
+
+    monkeypatch.setattr(tune, "validated", noted)
+    tune.search("svd", "invented", 2, "cpu")
+    assert seen == [(60, 3, "cpu")] * 2
+
+
+def test_the_same_search_gives_the_same_bytes(tmp_path: Path) -> None:
+    written = []
+    for root in (tmp_path / "one", tmp_path / "other"):
+        tune.tune(root, ["bias", "svd"], "invented", n_trials=3)
+        written.append([tuned_file(root, name).read_bytes() for name in ("bias", "svd")])
+    assert written[0] == written[1]
+
+
+def test_a_stored_search_is_skipped_and_another_one_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=2)
+    path = tuned_file(tmp_path, "bias")
+    path.write_text(path.read_text().replace('"value"', '"value" '))
+    before = path.read_bytes()
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=2)
+    assert path.read_bytes() == before
+    assert f"bias: stored already; remove {FOLDER}/bias.json to search again" in capsys.readouterr().out
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=3)
+    assert read_trials(tmp_path, "bias")["n_trials"] == 3
+    assert not tune.is_stored(tmp_path, "bias", "cd" * 32, 3)
+    assert tune.is_stored(tmp_path, "bias", "ab" * 32, 3)
+
+
+def test_a_changed_space_is_searched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=2)
+    changed = {"bias": SPACES["bias"] | {"space": {"user_regularisation": {"low": 1.0, "high": 2.0}}}}
+    monkeypatch.setattr(tune, "read_spaces", lambda: changed)
+    assert not tune.is_stored(tmp_path, "bias", "ab" * 32, 2)
+
+
+def test_a_model_without_a_space_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StudyError, match=r"MODELS='popularity' is not known: allowed are .*bias"):
+        tune.tune(tmp_path, ["popularity"], "invented")
+    assert tune.main(["popularity", "--dataset", "invented"]) == 1
+    assert capsys.readouterr().err.startswith("error: MODELS='popularity'")
+
+
+def opened(root: Path) -> Notebook:
+    return Notebook("12_small", {}, None, root / "reports", root / "figures", False, root)
+
+
+def test_a_notebook_gets_no_settings_for_stated_and_the_best_trial_for_tuned(tmp_path: Path) -> None:
+    assert opened(tmp_path).hyperparameters("svd", "stated") == {}
+    tune.tune(tmp_path, ["svd"], "invented", n_trials=2)
+    found = opened(tmp_path).hyperparameters("svd", "tuned")
+    assert found == {"epochs": 60, "patience": 3} | read_trials(tmp_path, "svd")["best"] == read_tuned(tmp_path, "svd")
+    MODELS["svd"](**found)
+
+
+def test_a_model_that_was_not_tuned_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=rf"There is no {FOLDER}/svd.json: run `make tune MODELS=svd` first"):
+        opened(tmp_path).hyperparameters("svd", "tuned")
+    with pytest.raises(StudyError, match="settings='best' is not known: allowed are stated, tuned"):
+        opened(tmp_path).hyperparameters("svd", "best")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / FOLDER).glob("*.json")), ids=lambda path: path.stem)
+def test_what_the_study_stores_is_what_its_spaces_ask_for(path: Path) -> None:
+    stored = json.loads(path.read_text())
+    assert tune.is_stored(ROOT, path.stem, stored["data_sha256"], tune.N_TRIALS)
+    values = [trial["value"] for trial in stored["trials"]]
+    assert len(values) == tune.N_TRIALS
+    assert stored["value"] == (min if stored["metric"] == "rmse" else max)(values)
+    MODELS[path.stem](**read_tuned(ROOT, path.stem))
