@@ -122,8 +122,15 @@ class Notebook:
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
-        files = sorted((self.root / "reports/stored" / profile).glob(f"*/results/{name}.csv"))
-        frames = [pd.read_csv(file).assign(device_class=file.parts[-3]) for file in files]
+        return self._stored(profile, f"results/{name}.csv", pd.read_csv)
+
+    def read_stored_users(self, profile: str, name: str) -> pd.DataFrame:
+        """Per-user values beside `read_stored`; may be empty."""
+        return self._stored(profile, f"results/users/{name}.parquet", pd.read_parquet)
+
+    def _stored(self, profile: str, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        classes = sorted((self.root / "reports/stored" / profile).glob("*"))
+        frames = [read(each / file).assign(device_class=each.name) for each in classes if (each / file).exists()]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def read_committed(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:

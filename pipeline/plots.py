@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 # Okabe & Ito's colours, safe for the common kinds of colour blindness; one thing keeps one colour in every figure.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
-INDIGO, TEAL, OLIVE, WINE = "#332288", "#44AA99", "#999933", "#882255"  # of Tol's muted scheme, for further families
 BROWN = "#7A4B1E"
+INDIGO, TEAL, OLIVE, WINE, MAGENTA = "#332288", "#44AA99", "#999933", "#882255", "#AA4499"  # of Tol's muted scheme
 FAMILIES = {  # the first word or two of a model's name → colour
     "Popularity": GREY,
     "Bias": SKY,
@@ -35,6 +35,7 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "DLRM": BROWN,
     "I-AutoRec": GREEN,
     "U-AutoRec": PURPLE,
+    "Bayesian FM": MAGENTA,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}

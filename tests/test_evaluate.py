@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -345,3 +346,24 @@ def test_strong_generalisation_ranks_test_users_by_their_folded_in_rows() -> Non
     ranking = rank(Popularity().fit(split.train), RankingTask(split.train, split.test, split.test_history))
     assert ranking.users["known"].all()
     assert not ranking.users["fallback"].any()
+
+
+@dataclass(kw_only=True)
+class Clock(Table):
+    """Predicts the hour of the rating."""
+
+    traits: ClassVar[Traits] = Traits(uses_times=True, predicts_ratings=True)
+
+    def _ratings_at(
+        self, users: torch.Tensor, items: torch.Tensor, history: Interactions, times: torch.Tensor | None
+    ) -> torch.Tensor:
+        assert times is not None
+        return times.float()
+
+
+def test_every_test_row_is_predicted_at_its_own_time_and_cold_users_by_the_fallback() -> None:
+    train = make_interactions([(0, 0), (1, 1)], 3, 3, ratings=[2, 4])
+    test = make_interactions([(1, 0), (2, 1), (0, 2)], 3, 3, times=[7, 8, 9])
+    rated = rate(Clock(table=np.zeros((3, 3))).fit(train), train, test)
+    assert rated["predicted"].tolist() == [7, 4, 9]
+    assert rated["fallback"].tolist() == [False, True, False]

@@ -152,6 +152,9 @@ def test_stored_results_are_joined_over_classes_of_device(root):
     for device in ("cpu", "cuda"):
         opened(root, dataset="large", device=device).save_results(pd.DataFrame({"model": ["a"]}))
     assert list(opened(root).read_stored("large", "one")["device_class"]) == ["cpu", "cuda"]
+    assert opened(root).read_stored_users("large", "one").empty
+    opened(root, dataset="large", device="cpu").save_users(pd.DataFrame({"user": [3]}))
+    assert opened(root).read_stored_users("large", "one").to_dict("records") == [{"user": 3, "device_class": "cpu"}]
 
 
 def test_opening_binds_the_numerical_libraries_to_one_thread_unless_told(root):

@@ -31,7 +31,7 @@ class WeightedHybrid(Recommender):
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
 
-    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"bayesian_fm": {}, "item_knn": {}})
+    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"bayesian_fm": {}, "item_autorec": {}})
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
