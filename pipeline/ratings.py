@@ -14,6 +14,7 @@ from pipeline.notebook import Notebook
 from pipeline.results import DETERMINISTIC_TOLERANCE, long_format
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
+from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
 from recsys_core.protocols import select_epochs
 from recsys_core.splits import Split
@@ -156,6 +157,81 @@ def regression(rated: pd.DataFrame, columns: list[str], target: str) -> pd.DataF
     return pd.DataFrame({"estimate": coefficients[0], "low": low, "high": high}, ["intercept", *columns])
 
 
+def rmse_differences(rated: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """RMSE of each model less that of `baseline` on the same rows: estimate, low, high (95 %, bootstrap over users)."""
+    sums = _user_sums(rated, ["model"], "squared_error")
+    n_rows = rated[rated["model"] == baseline].groupby("user").size().reindex(sums.index).to_numpy(float)
+    drawn = np.vstack([np.ones(len(sums)), draw_users(len(sums))])  # the first draw is everybody once
+    errors = pd.DataFrame(np.sqrt((drawn @ sums.to_numpy(float)) / (drawn @ n_rows)[:, None]), columns=sums.columns)
+    differences = errors.drop(columns=baseline).sub(errors[baseline], axis=0)
+    low, high = interval(differences.to_numpy()[1:])
+    return pd.DataFrame({"estimate": differences.iloc[0], "low": low, "high": high})
+
+
+def in_time_order(rows: Interactions) -> np.ndarray:
+    """(N,) position of each row among its user's rows in time, 0 first; equal times keep their order."""
+    order = np.lexsort((rows.times, rows.users))
+    position = np.empty(len(rows), np.int64)
+    position[order] = pd.Series(rows.users[order]).groupby(rows.users[order]).cumcount()
+    return position
+
+
+def rate_new_users(
+    model: Recommender, train: Interactions, rows: Interactions, n_known: int, first: int = 0
+) -> pd.DataFrame:
+    """Predict the rows of users unknown to training, from each one's row `first` in time on, knowing their first `n_known`.
+
+    Columns: user, item, position, actual, predicted, squared_error. A model that cannot fold in is told the attributes only.
+    """
+    position = in_time_order(rows)
+    known, asked = rows.take(position < n_known), position >= first
+    if not model.traits.folds_in:
+        known = rows.take(np.empty(0, np.int64))
+    rated = rate(model, train, rows.take(asked), known).assign(position=position[asked])
+    return rated[["user", "item", "position", "actual", "predicted", "squared_error"]]
+
+
+def add_own_mean(rated: pd.DataFrame, n_known: int, weight: float, first: int) -> pd.DataFrame:
+    """A hybrid made by hand: a prior's stars plus the user's mean residual over their first `n_known` rows, shrunk.
+
+        b_u = Σ (r_ui - prior_ui) / (weight + n_known)
+
+    `rated` holds the prior's predictions of all rows, as of `rate_new_users`; returned are those from row `first` on.
+    """
+    history, asked = rated[rated["position"] < n_known], rated[rated["position"] >= first]
+    residuals = (history["actual"] - history["predicted"]).groupby(history["user"]).sum()
+    own = asked["user"].map(residuals).fillna(0.0) / (weight + n_known)
+    predicted = (asked["predicted"] + own).clip(rated["actual"].min(), rated["actual"].max())
+    return asked.assign(predicted=predicted, squared_error=(predicted - asked["actual"]) ** 2)
+
+
+def attribute_effects(
+    residuals: np.ndarray, codes: np.ndarray, features: np.ndarray, weight: float, ridge: float
+) -> np.ndarray:
+    """(M,) mean residuals of users or films, each shrunk towards what its attributes make one expect.
+
+        e_m = (Σ residuals + weight x_m β) / (weight + n_m)
+
+    `codes` (N,) says whose the residuals (N,) are, `features` is (M, F). β is a ridge regression of mean residuals on standardised
+    attributes, each user or film weighted by n / (n + weight). Without a residual, e is the expectation.
+    """
+    spread = features.std(axis=0)
+    inputs = np.column_stack(
+        [np.ones(len(features)), (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)]
+    )
+    counts = np.bincount(codes, minlength=len(features))
+    total = np.bincount(codes, residuals, len(features))
+    trust = counts / (counts + weight)
+    penalty = ridge * np.diag(np.r_[0.0, np.ones(features.shape[1])])
+    target = (inputs.T * trust) @ (total / np.maximum(counts, 1))
+    expected = inputs @ np.linalg.solve((inputs.T * trust) @ inputs + penalty, target)
+    return np.asarray((total + weight * expected) / (weight + counts))
+
+
+def _names(index: pd.Index) -> list[str]:
+    return [" | ".join(map(str, row)) if isinstance(row, tuple) else str(row) for row in index]
+
+
 class Tables:
     """The tables of one notebook's results, a row per name (or per model and group) and a column per measure.
 
@@ -168,13 +244,15 @@ class Tables:
         self.tables: dict[str, pd.DataFrame] = {}
         self.compared = 0
 
-    def keep(self, name: str, table: pd.DataFrame, exact: Sequence[str] = ()) -> pd.DataFrame:
-        """Keep a table for the results file and return it, or the committed one of this name with the same rows.
+    def keep(
+        self, name: str, table: pd.DataFrame, exact: Sequence[str] = (), index: pd.Index | None = None
+    ) -> pd.DataFrame:
+        """Keep a table for the results file and return it, or the committed one of this name.
 
-        Raises StudyError where an `exact` row of the committed table has another value.
+        `index` names the rows of the whole table, where the fresh one has fewer while results are being checked. Raises StudyError
+        where an `exact` row of the committed table has another value.
         """
-        rows = [" | ".join(map(str, row)) if isinstance(row, tuple) else str(row) for row in table.index]
-        flat = table.set_axis(rows, axis=0)
+        flat = table.set_axis(_names(table.index), axis=0)
         self.compared += len(exact)
         if self.notebook.check:
             committed = self.notebook.read_table(self.notebook.name, name)[table.columns.tolist()]
@@ -184,9 +262,10 @@ class Tables:
                         f"{self.notebook.name}, {name}, {row}: {list(flat.loc[row])} now, {list(committed.loc[row])} "
                         "committed: the stored result is stale (run `make study`), or the code has changed what it computes."
                     )
-            flat = committed.reindex(rows)
+            index = table.index if index is None else index
+            table, flat = committed.reindex(_names(index)).set_axis(index), committed
         self.tables[name] = flat
-        return flat.set_axis(table.index, axis=0)
+        return table
 
     def save(self) -> None:
         """Write the notebook's results."""
