@@ -131,3 +131,24 @@ def curves(histories: Mapping[str, pd.DataFrame], metric: str, title: str, metri
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return figure
+
+
+def dodged(table: pd.DataFrame, labels: tuple[str, str, str], shades: Mapping[str, str], rows: int = 1) -> Figure:
+    """Dots with 95 % intervals of several models side by side in each group; `labels`: title, x and y label.
+
+    `table` has the index (model, group), groups in the order drawn, and its first three columns are value, low and high. The models
+    are those of `shades`, in that order; `rows` is the number of rows of the legend.
+    """
+    groups = list(dict.fromkeys(table.index.get_level_values(1)))
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 4.6))
+    for model, offset in zip(shades, np.linspace(-0.3, 0.3, len(shades)) if len(shades) > 1 else [0.0]):
+        mine = table.xs(model, level=0).reindex(groups).to_numpy(float)
+        places = np.arange(len(groups)) + offset
+        axes.vlines(places, mine[:, 1], mine[:, 2], color=shades[model], linewidth=3, alpha=0.45)
+        axes.plot(places, mine[:, 0], "o", color=shades[model], markersize=5.5, label=model)
+    axes.set_xticks(range(len(groups)), [str(group) for group in groups])
+    axes.set(title=labels[0], xlabel=labels[1], ylabel=labels[2])
+    axes.tick_params(bottom=False)
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=-(-len(shades) // rows))
+    return figure
