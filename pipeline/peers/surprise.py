@@ -17,7 +17,7 @@ CASES = {
         "goal": {"fit": 1},
     },
     "SVD++, 20 factors, 30 epochs": {
-        "theirs": {"algorithm": "SVD++", "n_factors": 20, "n_epochs": 30},
+        "theirs": {"algorithm": "SVD++", "n_factors": 20, "n_epochs": 30, "reg_all": 0.08},
         "ours": {"stated": {"model": "svd_plus_plus"}, "tuned": {"model": "svd_plus_plus", "tuned": True}},
         "measures": ["fit", "epoch", "rmse"],
         "goal": {"fit": 5},
