@@ -26,7 +26,7 @@ from recsys_core.models.base import FitTask, Recommender, Traits
 class WeightedHybrid(Recommender):
     """`members` are names of `MODELS` that predict ratings, with their settings; `weights` None are chosen on validation rows.
 
-    Fitted without validation rows and without weights, all members count the same.
+    Scores are the same weighted stars. Fitted without validation rows and without weights, all members count the same.
     """
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
