@@ -1,10 +1,14 @@
-"""The leaderboard of rating prediction: errors over the five canonical folds, intervals over users, tests against a baseline."""
+"""Leaderboards of rating models: errors over the five canonical folds, and how they rank beside models made for ranking."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from pipeline.experiment import Experiments
+from pipeline.results import leaderboard
 from recsys_core.statistics import holm, permutation_test, rmse_interval
 
 
@@ -42,3 +46,25 @@ def _against(errors: pd.Series, baseline: str) -> pd.Series:
     reference = errors.loc[baseline].sort_index().to_numpy()
     p = [permutation_test(errors.loc[model].sort_index().to_numpy(), reference) for model in models]
     return pd.Series(holm(np.array(p)), index=models)
+
+
+RANKED_ELSEWHERE = {"10_baselines": ("Popularity", "Bias"), "13_linear": ("EASE",)}
+
+
+def ranking_board(study: Experiments, metrics: Sequence[str], protocol: str = "random-80-10-10") -> pd.DataFrame:
+    """What was run under a ranking protocol beside Popularity, Bias and EASE of their own chapters, the best first.
+
+    Columns as in `results.leaderboard`; sorted by the first metric, of which more is better. Only rows of the same data.
+    """
+
+    def beside(mine: pd.DataFrame, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+        frames = [mine] + [frame[frame["model"].isin(names)] for frame, names in chapters(read)]
+        together = pd.concat(frames, ignore_index=True)
+        return together[(together["protocol"] == protocol) & (together["dataset"] == study.data.name)]
+
+    def chapters(read: Callable[[str], pd.DataFrame]) -> list[tuple[pd.DataFrame, tuple[str, ...]]]:
+        return [(read(chapter), names) for chapter, names in RANKED_ELSEWHERE.items()]
+
+    results = beside(study.results, study.notebook.read_results).fillna({"variant": ""})
+    users = beside(study.users, study.notebook.read_users)
+    return leaderboard(results, users, metrics).sort_values(metrics[0], ascending=False, ignore_index=True)

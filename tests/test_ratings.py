@@ -1,10 +1,12 @@
 """The leaderboard of rating prediction: one line a model and settings."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.ratings import rating_board
+from pipeline.ratings import ranking_board, rating_board
 
 
 def folds(model: str, settings: str, error: float) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -42,3 +44,25 @@ def test_other_protocols_stay_outside() -> None:
 def test_the_baseline_has_no_p_value_and_others_have() -> None:
     lines = board(("Bias", "stated", 1.0), ("SVD", "stated", 0.5))
     assert np.isnan(lines.loc["Bias", "p"]) and 0 <= lines.loc["SVD", "p"] <= 1
+
+
+class Study:
+    """As much of Experiments as a board needs: one model that was ranked, beside notebooks that hold others."""
+
+    def __init__(self, results: pd.DataFrame, users: pd.DataFrame, elsewhere: pd.DataFrame, dataset: str) -> None:
+        self.results, self.users = results, users
+        self.data = SimpleNamespace(name=dataset)
+        self.notebook = SimpleNamespace(read_results=lambda name: elsewhere, read_users=lambda name: elsewhere.iloc[:0])
+
+
+def ranked(model: str, value: float, dataset: str = "ml-100k") -> pd.DataFrame:
+    labels = {"protocol": "random-80-10-10", "dataset": dataset, "model": model, "settings": "stated", "seed": 0}
+    return pd.DataFrame({"variant": [None], "metric": "ndcg@10", "value": value, "parameters": 7} | labels)
+
+
+def test_rating_models_are_ranked_beside_those_of_the_baseline_chapters_on_the_same_data() -> None:
+    theirs = pd.concat([ranked("Popularity", 0.2), ranked("EASE", 0.3, "ml-1m"), ranked("Item neighbours", 0.4)])
+    mine = ranked("SVD", 0.1)
+    study = Study(mine, mine.iloc[:0], theirs, "ml-100k")
+    lines = ranking_board(study, ["ndcg@10"])
+    assert lines[["model", "ndcg@10"]].to_numpy().tolist() == [["Popularity", 0.2], ["SVD", 0.1]]
