@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
 INDIGO, TEAL, OLIVE, WINE = "#332288", "#44AA99", "#999933", "#882255"  # of Tol's muted scheme, for further families
+ROSE, PINE = "#CC6677", "#117733"  # of the same
 FAMILIES = {  # the first word or two of a model's name → colour
     "Popularity": GREY,
     "Bias": SKY,
@@ -28,6 +29,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Item neighbours": WINE,
     "SVD": INDIGO,
     "ALS": TEAL,
+    "RecommenderNet": ROSE,
+    "Two-tower regressor": PINE,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
