@@ -18,6 +18,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
 BROWN = "#7A4B1E"
 INDIGO, TEAL, OLIVE, WINE, MAGENTA = "#332288", "#44AA99", "#999933", "#882255", "#AA4499"  # of Tol's muted scheme
+ROSE, PINE = "#CC6677", "#117733"  # of the same
 FAMILIES = {  # the first word or two of a model's name → colour
     "Popularity": GREY,
     "Bias": SKY,
@@ -36,6 +37,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "I-AutoRec": GREEN,
     "U-AutoRec": PURPLE,
     "Bayesian FM": MAGENTA,
+    "RecommenderNet": ROSE,
+    "Two-tower regressor": PINE,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
+from pipeline.experiment import Experiments
 from pipeline.notebook import Notebook
-from pipeline.results import DETERMINISTIC_TOLERANCE, long_format
+from pipeline.results import DETERMINISTIC_TOLERANCE, leaderboard, long_format
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
@@ -319,3 +320,25 @@ class Tables:
     def save(self) -> None:
         """Write the notebook's results."""
         self.notebook.save_results(long_format({}, self.tables))
+
+
+RANKED_ELSEWHERE = {"10_baselines": ("Popularity", "Bias"), "13_linear": ("EASE",)}
+
+
+def ranking_board(study: Experiments, metrics: Sequence[str], protocol: str = "random-80-10-10") -> pd.DataFrame:
+    """What was run under a ranking protocol beside Popularity, Bias and EASE of their own chapters, the best first.
+
+    Columns as in `results.leaderboard`; sorted by the first metric, of which more is better. Only rows of the same data.
+    """
+
+    def beside(mine: pd.DataFrame, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+        frames = [mine] + [frame[frame["model"].isin(names)] for frame, names in chapters(read)]
+        together = pd.concat(frames, ignore_index=True)
+        return together[(together["protocol"] == protocol) & (together["dataset"] == study.data.name)]
+
+    def chapters(read: Callable[[str], pd.DataFrame]) -> list[tuple[pd.DataFrame, tuple[str, ...]]]:
+        return [(read(chapter), names) for chapter, names in RANKED_ELSEWHERE.items()]
+
+    results = beside(study.results, study.notebook.read_results).fillna({"variant": ""})
+    users = beside(study.users, study.notebook.read_users)
+    return leaderboard(results, users, metrics).sort_values(metrics[0], ascending=False, ignore_index=True)

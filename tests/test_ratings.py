@@ -1,6 +1,7 @@
 """Rating prediction: the leaderboard, errors of groups of rows, new users and the tables of a chapter."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from pipeline.ratings import (
     in_time_order,
     in_words,
     out_of_fold,
+    ranking_board,
     rate_new_users,
     rating_board,
     regression,
@@ -234,3 +236,25 @@ def test_while_checking_committed_tables_stand_in_for_fresh_ones_and_exact_rows_
     pd.testing.assert_frame_equal(again.keep("groups", full.iloc[:2], ["Bias | a"], index), full, check_names=False)
     with pytest.raises(StudyError, match=r"43_errors, groups, Bias \| a: .*stale"):
         again.keep("groups", full + 0.01, ["Bias | a"])
+
+
+class Study:
+    """As much of Experiments as a board needs: one model that was ranked, beside notebooks that hold others."""
+
+    def __init__(self, results: pd.DataFrame, users: pd.DataFrame, elsewhere: pd.DataFrame, dataset: str) -> None:
+        self.results, self.users = results, users
+        self.data = SimpleNamespace(name=dataset)
+        self.notebook = SimpleNamespace(read_results=lambda name: elsewhere, read_users=lambda name: elsewhere.iloc[:0])
+
+
+def ranked(model: str, value: float, dataset: str = "ml-100k") -> pd.DataFrame:
+    labels = {"protocol": "random-80-10-10", "dataset": dataset, "model": model, "settings": "stated", "seed": 0}
+    return pd.DataFrame({"variant": [None], "metric": "ndcg@10", "value": value, "parameters": 7} | labels)
+
+
+def test_rating_models_are_ranked_beside_those_of_the_baseline_chapters_on_the_same_data() -> None:
+    theirs = pd.concat([ranked("Popularity", 0.2), ranked("EASE", 0.3, "ml-1m"), ranked("Item neighbours", 0.4)])
+    mine = ranked("SVD", 0.1)
+    study = Study(mine, mine.iloc[:0], theirs, "ml-100k")
+    lines = ranking_board(study, ["ndcg@10"])
+    assert lines[["model", "ndcg@10"]].to_numpy().tolist() == [["Popularity", 0.2], ["SVD", 0.1]]
