@@ -306,6 +306,7 @@ class Tables:
         self.compared += len(exact)
         if self.notebook.check:
             committed = self.notebook.read_table(self.notebook.name, name)[table.columns.tolist()]
+            committed = committed.rename_axis(columns=None)
             for row in exact:
                 if not np.allclose(committed.loc[row], flat.loc[row], rtol=0, atol=DETERMINISTIC_TOLERANCE):
                     raise StudyError(
