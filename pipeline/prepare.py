@@ -17,6 +17,7 @@ from recsys_core.files import atomic_path
 SOURCES = (".py", ".yaml", ".html", ".mplstyle")
 USED_BY_NOTEBOOKS = (
     "claims",
+    "error_groups",
     "experiment",
     "notebook",
     "plots",
