@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline.clean import clean_file
+from pipeline.command import exit_status
 from pipeline.run import run_profile
 from pipeline.study import ROOT, Study
-from recsys_core.errors import StudyError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,22 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     cleaner = commands.add_parser("clean", help="clean notebook files in place")
     cleaner.add_argument("files", nargs="+", type=Path)
     options = parser.parse_args(arguments)
-    try:
-        if options.command == "clean":
-            return int(any([clean_file(path) for path in options.files]))
-        if options.command == "rerun":
-            from pipeline.rerun import rerun
+    if options.command == "clean":
+        return int(any([clean_file(path) for path in options.files]))
+    if options.command == "rerun":
+        from pipeline.rerun import rerun
 
-            rerun(Study(ROOT), options.notebook, options.settings, options.seeds)
-        else:
-            run_profile(Study(ROOT), options.profile, options.jobs)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command continues from here", file=sys.stderr)
-        return 130
-    return 0
+        command: Callable[[], object] = partial(rerun, Study(ROOT), options.notebook, options.settings, options.seeds)
+    else:
+        command = partial(run_profile, Study(ROOT), options.profile, options.jobs)
+    return exit_status(command, "stopped; the same command continues from here")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from typing import Any
 import optuna
 import yaml
 
+from pipeline.command import exit_status
 from pipeline.study import ROOT
 from pipeline.tuned import read_trials, tuned_file
 from recsys_core import evaluate
 from recsys_core.datasets import load
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import choose
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.models import MODELS, Recommender
@@ -173,15 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    try:
-        tune(ROOT, options.models, options.dataset, options.trials, options.jobs, options.device)
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command continues from here", file=sys.stderr)
-        return 130
-    return 0
+    search_all = partial(tune, ROOT, options.models, options.dataset, options.trials, options.jobs, options.device)
+    return exit_status(search_all, "stopped; the same command continues from here")
 
 
 if __name__ == "__main__":

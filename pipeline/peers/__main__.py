@@ -15,6 +15,7 @@ import tempfile
 import venv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pandas as pd
 import torch
 
 from pipeline.benchmarks import machine_name
+from pipeline.command import exit_status
 from pipeline.notebook import PEER_COLUMNS, THREAD_VARIABLES
 from pipeline.results import public_versions
 from pipeline.study import ROOT
@@ -232,15 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=N_FOLDS, choices=range(1, N_FOLDS + 1), help="folds to run")
     parser.add_argument("--pip-args", default="", help="handed to pip install")
     options = parser.parse_args(arguments)
-    try:
-        measure_peers(options.peers, options.rounds, options.pip_args.split())
-    except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; peers that were done are stored", file=sys.stderr)
-        return 130
-    return 0
+    measure = partial(measure_peers, options.peers, options.rounds, options.pip_args.split())
+    return exit_status(measure, "stopped; peers that were done are stored")
 
 
 if __name__ == "__main__":
