@@ -80,7 +80,7 @@ def group_rmse(rated: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return group_means(rated, by, "squared_error", root=True).rename(columns={"estimate": "rmse"})
 
 
-def group_tests(rated: pd.DataFrame, group: str, n_resamples: int = 5_000, seed: int = 0) -> pd.Series:
+def group_tests(rated: pd.DataFrame, group: str, n_resamples: int = 2_000, seed: int = 0) -> pd.Series:
     """Holm-adjusted p-values over all models and groups: does a group of users have another error than all other users?
 
     Each user is in one group. The statistic is the mean squared error of the group's rows less that of the others' rows, and
