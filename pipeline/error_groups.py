@@ -17,7 +17,7 @@ from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
 from recsys_core.protocols import select_epochs
-from recsys_core.splits import Split
+from recsys_core.splits import Split, positions
 from recsys_core.statistics import N_RESAMPLES, holm
 
 
@@ -132,14 +132,6 @@ def rmse_differences(rated: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame({"estimate": differences.iloc[0], "low": low, "high": high})
 
 
-def in_time_order(rows: Interactions) -> np.ndarray:
-    """(N,) position of each row among its user's rows in time, 0 first; equal times keep their order."""
-    order = np.lexsort((rows.times, rows.users))
-    position = np.empty(len(rows), np.int64)
-    position[order] = pd.Series(rows.users[order]).groupby(rows.users[order]).cumcount()
-    return position
-
-
 def rate_new_users(
     model: Recommender, train: Interactions, rows: Interactions, n_known: int, first: int = 0
 ) -> pd.DataFrame:
@@ -147,7 +139,7 @@ def rate_new_users(
 
     Columns: user, item, position, actual, predicted, squared_error. A model that cannot fold in is told the attributes only.
     """
-    position = in_time_order(rows)
+    position, _ = positions(rows, rows.times)
     known, asked = rows.take(position < n_known), position >= first
     if not model.traits.folds_in:
         known = rows.take(np.empty(0, np.int64))

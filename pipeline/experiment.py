@@ -152,7 +152,8 @@ class Experiments:
             if self.committed is not None:
                 check_against(self.committed, part, metric, stochastic)
         metrics = ", ".join(sorted({metric for _, metric, _ in self.to_check}))
-        return f"{len(self.to_check)} results with the first seed are what `make test` compares: {metrics}"
+        runs = {tuple(part[["model", "settings", "protocol"]].iloc[0]) for part, _, _ in self.to_check}
+        return f"{len(runs)} runs are what `make test` repeats with the first seed and fold, to compare: {metrics}"
 
     def board(self, protocol: str, *metrics: str) -> pd.DataFrame:
         """The leaderboard of what was run under `protocol`, see `results.leaderboard`."""

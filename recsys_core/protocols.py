@@ -7,7 +7,7 @@ test is read once.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,6 @@ import pandas as pd
 
 from recsys_core import evaluate
 from recsys_core.models.base import Recommender
-from recsys_core.models.hybrid import WeightedHybrid
-from recsys_core.models.neural import NeuralRecommender
 from recsys_core.splits import Split
 
 RANKING = ("hit_ratio", "ndcg", "mrr", "map", "recall", "recall_capped", "precision")
@@ -119,7 +117,7 @@ def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
 
 def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recommender]:
     """Fit on the training rows with seed 0, validated; return that model and a copy with what was chosen: epochs, weights."""
-    if not isinstance(model, NeuralRecommender | WeightedHybrid):
+    if not model.chooses:
         return model, model
     selected = copy(model).fit(split.train, split.validation, 0, split.validation_history)
-    return selected, replace(model, **selected.chosen)
+    return selected, type(model)(**model.hyperparameters | selected.chosen)

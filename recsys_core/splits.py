@@ -98,7 +98,7 @@ class Split:
             pd.DataFrame(rows).to_parquet(temporary, index=False)
 
 
-def _positions(interactions: Interactions, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def positions(interactions: Interactions, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each row's position (0 first) within its user by `key` (N,), ties in the order of the rows, and the user's rows."""
     users, counts = interactions.users, interactions.user_counts
     order = np.lexsort((key, users))
@@ -110,7 +110,7 @@ def _positions(interactions: Interactions, key: np.ndarray) -> tuple[np.ndarray,
 def _latest(interactions: Interactions, among: np.ndarray, at_least: int) -> np.ndarray:
     """Return the rows, each a user's latest of those `among` them, of the users who have enough there; ties keep their order."""
     chosen = interactions.take(among)
-    position, count = _positions(chosen, chosen.times)
+    position, count = positions(chosen, chosen.times)
     return among[(position == count - 1) & (count >= at_least)]
 
 
@@ -142,7 +142,7 @@ def rating_5fold(interactions: Interactions, fold: int = 1, seed: int = 0) -> Sp
 
 def random_80_10_10(interactions: Interactions, seed: int = 0) -> Split:
     """Of each user's rows a random tenth is test and another validation (at least one each; users with fewer than 3 rows train)."""
-    position, count = _positions(interactions, np.random.default_rng(seed).random(len(interactions)))
+    position, count = positions(interactions, np.random.default_rng(seed).random(len(interactions)))
     tenth = np.where(count >= 3, np.maximum(1, count // 10), 0)
     roles = _roles(len(interactions), position < tenth, (position >= tenth) & (position < 2 * tenth))
     return Split(interactions, roles, "random-80-10-10")
@@ -221,7 +221,7 @@ def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0
         )
     n_users = interactions.n_users
     groups = _draw_users(np.arange(n_users), n_users // 5, n_users // 10, generator=np.random.default_rng(seed))
-    position, count = _positions(interactions, interactions.times)
+    position, count = positions(interactions, interactions.times)
     roles = _hold_out(interactions, groups, position < np.floor(fold_in * count))
     return Split(interactions, roles, "user-holdout", f"fold_in={fold_in:g}", held_out=True)
 
@@ -247,7 +247,7 @@ def strong_generalization(interactions: Interactions, test_users: float = 0.2, s
     trained = interactions.take(kept & ~np.isin(interactions.users, np.concatenate(groups))).item_counts > 0
     rows = np.flatnonzero(kept & trained[interactions.items])
     subset = interactions.take(rows)
-    position, count = _positions(subset, generator.random(len(subset)))
+    position, count = positions(subset, generator.random(len(subset)))
     roles = np.zeros(len(interactions), dtype=np.uint8)
     roles[rows] = _hold_out(subset, groups, position < np.ceil(0.8 * count))
     return Split(interactions, roles, "strong-generalization", f"test_users={test_users:g}", held_out=True)

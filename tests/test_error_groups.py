@@ -13,7 +13,6 @@ from pipeline.error_groups import (
     group_means,
     group_rmse,
     group_tests,
-    in_time_order,
     out_of_fold,
     rate_new_users,
     regression,
@@ -24,7 +23,7 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
 from recsys_core.models import Bias
-from recsys_core.splits import make_split
+from recsys_core.splits import make_split, positions
 from recsys_core.statistics import rmse_interval
 
 
@@ -96,16 +95,9 @@ def test_predictions_out_of_fold_are_those_of_models_fitted_on_the_other_rows() 
     assert table["support"].tolist() == [split.refit.item_counts[i] for split in splits for i in split.test.items]
 
 
-def test_positions_count_a_users_rows_in_time_and_ties_keep_their_order() -> None:
-    rows = Interactions(
-        np.array([1, 0, 1, 1, 0]), np.arange(5), np.ones(5, np.float32), np.array([7, 3, 5, 7, 2]), n_users=2, n_items=5
-    )
-    assert in_time_order(rows).tolist() == [1, 1, 0, 2, 0]
-
-
 def test_a_new_user_is_predicted_from_exactly_the_first_ratings() -> None:
     split = make_split("user-holdout", rows_of())
-    bias, position = Bias().fit(split.refit), in_time_order(split.test)
+    bias, position = Bias().fit(split.refit), positions(split.test, split.test.times)[0]
     table = rate_new_users(bias, split.refit, split.test, 3, first=4)
     known = split.test.take(position < 3)
     assert table["position"].min() == 4 and len(table) == (position >= 4).sum()

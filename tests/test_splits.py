@@ -29,6 +29,7 @@ from recsys_core.splits import (
     loo_full,
     loo_sampled,
     make_split,
+    positions,
     random_80_10_10,
     rating_5fold,
     sample_unseen,
@@ -453,3 +454,10 @@ def test_a_row_that_trains_and_tests_stays_a_test_row_when_it_is_left_out_of_tra
 def test_a_share_that_keeps_nothing_or_too_much_is_refused(share: float) -> None:
     with pytest.raises(StudyError, match="above 0 and at most 1"):
         thinned(rating_5fold(random_interactions(0, 10, 260, 200, 5)), share)
+
+
+def test_positions_count_a_users_rows_in_time_and_ties_keep_their_order() -> None:
+    rows = Interactions(
+        np.array([1, 0, 1, 1, 0]), np.arange(5), np.ones(5, np.float32), np.array([7, 3, 5, 7, 2]), n_users=2, n_items=5
+    )
+    assert positions(rows, rows.times)[0].tolist() == [1, 1, 0, 2, 0]

@@ -67,6 +67,7 @@ class Recommender(ABC):
     """
 
     traits: ClassVar[Traits]
+    chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
     train_: Interactions
     history_: History | None = None
 

@@ -31,6 +31,8 @@ class WeightedHybrid(Recommender):
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
 
+    chooses: ClassVar[bool] = True
+
     members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"bayesian_fm": {}, "item_autorec": {}})
     weights: tuple[float, ...] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class NeuralRecommender(Recommender):
     Ranking whole catalogues after every epoch can cost more than the training: at most `validation_users` users are asked
     for it, evenly spaced over the user codes.
     """
+
+    chooses: ClassVar[bool] = True
 
     epochs: int = 20
     batch_size: int = 2048
