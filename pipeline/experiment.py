@@ -16,6 +16,7 @@ from recsys_core.features import encode
 from recsys_core.models.base import Recommender, fingerprint
 from recsys_core.protocols import MEASUREMENTS, VARIANTS, measure, select_epochs
 from recsys_core.splits import Split, make_split
+from recsys_core.train import resolve_device
 
 
 class Experiments:
@@ -24,6 +25,9 @@ class Experiments:
     While results are being checked (`notebook.check`) only the first seed is trained, and of the five folds (or other splits of
     `rating-5fold`), which are replicates as seeds are, only the first; `check` compares its main metrics with the committed ones,
     and the other rows are read as committed.
+
+    With the notebook's parameter `stored_folds` the folds after the first are taken from the results stored for the profile `full`
+    where data, split, settings, versions and device are the same, which is what training them would give; else they are trained.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
@@ -31,6 +35,10 @@ class Experiments:
         self.data = data
         self.rows, self.vocabulary = encode(data)
         self.committed, self.committed_users = notebook.read_committed() if notebook.check else (None, None)
+        nothing = pd.DataFrame(), pd.DataFrame()
+        self.stored, self.stored_users = (
+            notebook.read_stored_folds() if notebook.parameters.get("stored_folds") else nothing
+        )
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
@@ -69,9 +77,7 @@ class Experiments:
             raise StudyError(
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
-        if self.committed is not None:
-            first = next((split for split in splits if split.protocol == "rating-5fold"), None)
-            splits = [split for split in splits if split.protocol != "rating-5fold" or split is first]
+        splits = self._to_train(name, model, splits, settings)
         fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
         for split in splits:
             key = split.roles.tobytes()
@@ -80,8 +86,35 @@ class Experiments:
             selected, fitted = fits[key]
             if selected.history_ is not None:
                 self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
-            self._measure(name, split, dict(zip(seeds, fitted)), settings)
+            self._measure(name, split, model, dict(zip(seeds, fitted)), settings)
         return next(iter(fits.values()))[1][0]
+
+    def _to_train(self, name: str, model: Recommender, splits: list[Split], settings: str) -> list[Split]:
+        """All splits but the later folds whose results are known: as committed, or as stored, which are taken up here."""
+        folds = [split for split in splits if split.protocol == "rating-5fold"]
+        known = [
+            split
+            for split in folds[1:]
+            if self.committed is not None or self._take_stored(name, model, split, settings)
+        ]
+        return [split for split in splits if not any(split is each for each in known)]
+
+    def _take_stored(self, name: str, model: Recommender, split: Split, settings: str) -> bool:
+        """Take up the stored rows of this very run; False where there are none."""
+        if self.stored.empty:
+            return False
+        labels = {"variant": split.variant} | self._labels(name, split, settings)
+        rows, users = (
+            self._same(self.stored, labels | self._identity(model, split)),
+            self._same(self.stored_users, labels),
+        )
+        self.results = pd.concat([self.results, rows], ignore_index=True)
+        self.users = pd.concat([self.users, users if len(rows) else users[:0]], ignore_index=True)
+        return len(rows) > 0
+
+    @staticmethod
+    def _same(rows: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+        return rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)]
 
     def _fit(self, model: Recommender, split: Split, seeds: list[int]) -> tuple[Recommender, list[Recommender]]:
         """The model that selected the epoch, and the models of the seeds (in their order, only what is to be trained).
@@ -98,25 +131,28 @@ class Experiments:
         selected, final = select_epochs(model, split)
         return selected, [copy(final).fit(split.refit, None, seed) for seed in wanted]
 
-    def _measure(self, name: str, split: Split, fitted: dict[int, Recommender], settings: str) -> None:
+    def _measure(
+        self, name: str, split: Split, model: Recommender, fitted: dict[int, Recommender], settings: str
+    ) -> None:
         rows_of = "train" if split.protocol == "as-reported" else "refit"
-        summaries, users = zip(*(measure(model, split, rows_of) for model in fitted.values()))
-        first = next(iter(fitted.values()))
-        labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
+        summaries, users = zip(*(measure(each, split, rows_of) for each in fitted.values()))
+        first, labels = next(iter(fitted.values())), self._labels(name, split, settings)
         rows = pd.concat([summary.assign(seed=seed) for seed, summary in zip(fitted, summaries)], ignore_index=True)
-        rows = rows.assign(**labels, **self._provenance(first, split))
+        trained = {"epochs": getattr(first, "epochs", 0), "parameters": first.n_parameters}
+        rows = rows.assign(**labels, **trained, **self._identity(model, split))
         self._collect(rows, list(users), labels, first.traits.stochastic)
 
-    def _provenance(self, model: Recommender, split: Split) -> dict[str, Any]:
-        device = getattr(model, "device_", None)
+    def _labels(self, name: str, split: Split, settings: str) -> dict[str, str]:
+        return {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
+
+    def _identity(self, model: Recommender, split: Split) -> dict[str, str]:
+        """What a result follows from: data, split, settings asked for (validation may choose fewer epochs), versions, device."""
         return {
-            "epochs": getattr(model, "epochs", 0),
-            "parameters": model.n_parameters,
             "data_sha256": self.data.sha256[:12],
             "split_sha256": split.sha256[:12],
             "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
             "versions": public_versions(),
-            "device": device.type if device is not None else "cpu",
+            "device": resolve_device(getattr(model, "device", "cpu")).type,
         }
 
     def _collect(self, rows: pd.DataFrame, users: list[pd.DataFrame], labels: dict[str, str], stochastic: bool) -> None:
@@ -133,9 +169,7 @@ class Experiments:
     def add(self, name: str, split: Split, metrics: dict[str, float]) -> None:
         """Add metrics that the notebook computed itself, with the provenance of the first seed's run under `split`."""
         labels = {"model": name, "protocol": split.protocol, "variant": split.variant}
-        rows = self.results
-        if len(rows):
-            rows = rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)]
+        rows = self._same(self.results, labels) if len(self.results) else self.results
         if not len(rows):
             raise StudyError(f"{name} was not run under {split.protocol} {split.variant}: run it before adding to it.")
         added = [rows.iloc[[0]].assign(metric=metric, value=value) for metric, value in metrics.items()]

@@ -24,8 +24,8 @@ from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
 from recsys_core.splits import PROTOCOLS, Split, make_split, thinned
 
 
-def notebook(root: Path, check: bool = False) -> Notebook:
-    return Notebook("30_small", {}, None, root / "reports", root / "figures", check, root)
+def notebook(root: Path, check: bool = False, **parameters: Any) -> Notebook:
+    return Notebook("30_small", parameters, None, root / "reports", root / "figures", check, root)
 
 
 def ncf(**changes: Any) -> NCF:
@@ -137,7 +137,7 @@ def test_every_row_has_its_provenance(tmp_path: Path) -> None:
         "epochs": model.hyperparameters["epochs"],
     }
     assert rows[list(expected)].drop_duplicates().to_dict("records") == [expected]
-    settings = {name: value for name, value in model.hyperparameters.items() if name != "device"}
+    settings = {name: value for name, value in ncf().hyperparameters.items() if name != "device"}  # as asked for
     assert rows["settings_sha256"].unique().tolist() == [fingerprint(settings)[:12]]
     assert set(MEASUREMENTS["random-80-10-10"].ranking) - set(rows["metric"]) == {"diversity@10", "diversity@25"}
 
@@ -250,6 +250,28 @@ def test_checking_trains_on_the_first_of_several_parts_of_a_fold_and_reads_the_o
     for fresh, stored in ((checked.results, made.results), (checked.users, made.users)):
         assert sorted(fresh["variant"]) == sorted(stored["variant"])
     assert checked.check()
+
+
+def test_later_folds_are_taken_as_stored_only_if_nothing_differs(fits: list[Fit], tmp_path: Path) -> None:
+    made = Experiments(notebook(tmp_path), data())
+    folds = made.splits("rating-5fold")
+    made.run("Bias", Bias(), folds, [0])
+    made.save()
+    (tmp_path / "reports/stored/full/cpu").mkdir(parents=True)
+    (tmp_path / "reports/results").rename(tmp_path / "reports/stored/full/cpu/results")
+    for model, n_fits in ((Bias(), 1), (Bias(user_regularisation=77.0), 5)):
+        fits.clear()
+        study = Experiments(notebook(tmp_path, stored_folds=True), data())
+        study.run("Bias", model, folds, [0])
+        assert len(fits) == n_fits
+        assert study.results["variant"].nunique() == study.users["variant"].nunique() == 5
+    fits.clear()
+    again = Experiments(notebook(tmp_path, stored_folds=True), data())
+    again.run("Bias", Bias(), folds, [0])
+    key = ["variant", "metric"]
+    ours, theirs = (frame.sort_values(key)["value"].to_numpy(float) for frame in (again.results, made.results))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert sorted(again.users.columns) == sorted(made.users.columns) and len(again.users) == len(made.users)
 
 
 def test_checking_notices_a_changed_result(tmp_path: Path) -> None:
