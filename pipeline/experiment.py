@@ -26,8 +26,8 @@ class Experiments:
     `rating-5fold`), which are replicates as seeds are, only the first; `check` compares its main metrics with the committed ones,
     and the other rows are read as committed.
 
-    With the notebook's parameter `stored_folds` the folds after the first are taken from the results stored for the profile `full`
-    where data, split, settings, versions and device are the same, which is what training them would give; else they are trained.
+    The folds listed by the notebook's parameter `stored_folds` are taken from the results stored for the profile `full` where data,
+    split, settings, versions and device are the same, which is what training them would give; else they are trained.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
@@ -35,10 +35,8 @@ class Experiments:
         self.data = data
         self.rows, self.vocabulary = encode(data)
         self.committed, self.committed_users = notebook.read_committed() if notebook.check else (None, None)
-        nothing = pd.DataFrame(), pd.DataFrame()
-        self.stored, self.stored_users = (
-            notebook.read_stored_folds() if notebook.parameters.get("stored_folds") else nothing
-        )
+        self.stored_folds = {f"fold={number}" for number in notebook.parameters.get("stored_folds", [])}
+        self.stored, self.stored_users = notebook.read_stored_folds() if self.stored_folds else [pd.DataFrame()] * 2
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
@@ -61,7 +59,7 @@ class Experiments:
         seeds: list[int],
         settings: str = "stated",
     ) -> Recommender:
-        """Run a model under protocols with every seed; return the model of the first seed and split.
+        """Run a model under protocols with every seed; return the model of the first seed and split that was trained, if any was.
 
         A protocol is a name or a split made by hand. Rating protocols are left out for models that do not predict ratings.
         Splits that train on the same rows (`loo-full` and `loo-sampled`) share one fit. Models that draw nothing at random are
@@ -87,17 +85,20 @@ class Experiments:
             if selected.history_ is not None:
                 self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
             self._measure(name, split, model, dict(zip(seeds, fitted)), settings)
-        return next(iter(fits.values()))[1][0]
+        return next(iter(fits.values()))[1][0] if fits else model
 
     def _to_train(self, name: str, model: Recommender, splits: list[Split], settings: str) -> list[Split]:
-        """All splits but the later folds whose results are known: as committed, or as stored, which are taken up here."""
+        """All splits but the folds whose results are known: as committed, or as stored, which are taken up here."""
         folds = [split for split in splits if split.protocol == "rating-5fold"]
-        known = [
-            split
-            for split in folds[1:]
-            if self.committed is not None or self._take_stored(name, model, split, settings)
-        ]
-        return [split for split in splits if not any(split is each for each in known)]
+        if self.committed is not None and "fold=1" not in self.stored_folds:
+            known = folds[1:]
+        else:
+            known = [
+                fold
+                for fold in folds
+                if fold.variant in self.stored_folds and self._take_stored(name, model, fold, settings)
+            ]
+        return [split for split in splits if not any(split is fold for fold in known)]
 
     def _take_stored(self, name: str, model: Recommender, split: Split, settings: str) -> bool:
         """Take up the stored rows of this very run; False where there are none."""

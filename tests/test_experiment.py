@@ -259,14 +259,15 @@ def test_later_folds_are_taken_as_stored_only_if_nothing_differs(fits: list[Fit]
     made.save()
     (tmp_path / "reports/stored/full/cpu").mkdir(parents=True)
     (tmp_path / "reports/results").rename(tmp_path / "reports/stored/full/cpu/results")
-    for model, n_fits in ((Bias(), 1), (Bias(user_regularisation=77.0), 5)):
+    changed = Bias(user_regularisation=77.0)
+    for model, stored, n_fits in ((Bias(), [2, 3, 4, 5], 1), (Bias(), [1, 2, 3, 4, 5], 0), (changed, [2, 3, 4, 5], 5)):
         fits.clear()
-        study = Experiments(notebook(tmp_path, stored_folds=True), data())
+        study = Experiments(notebook(tmp_path, stored_folds=stored), data())
         study.run("Bias", model, folds, [0])
         assert len(fits) == n_fits
         assert study.results["variant"].nunique() == study.users["variant"].nunique() == 5
     fits.clear()
-    again = Experiments(notebook(tmp_path, stored_folds=True), data())
+    again = Experiments(notebook(tmp_path, stored_folds=[2, 3, 4, 5]), data())
     again.run("Bias", Bias(), folds, [0])
     key = ["variant", "metric"]
     ours, theirs = (frame.sort_values(key)["value"].to_numpy(float) for frame in (again.results, made.results))
