@@ -77,14 +77,16 @@ class Experiments:
             )
         splits = self._to_train(name, model, splits, settings)
         fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
+        curves: dict[tuple[str, str], pd.DataFrame] = {}  # of the first split
         for split in splits:
             key = split.roles.tobytes()
             if key not in fits:
                 fits[key] = self._fit(model, split, seeds)
             selected, fitted = fits[key]
             if selected.history_ is not None:
-                self.histories[name, split.protocol] = pd.DataFrame(selected.history_.epochs)
+                curves.setdefault((name, split.protocol), pd.DataFrame(selected.history_.epochs))
             self._measure(name, split, model, dict(zip(seeds, fitted)), settings)
+        self.histories |= curves
         return next(iter(fits.values()))[1][0] if fits else model
 
     def _to_train(self, name: str, model: Recommender, splits: list[Split], settings: str) -> list[Split]:
