@@ -26,6 +26,10 @@ class Features:
         """Return the (N, f) columns whose name starts with `prefix`."""
         return self.values[:, [column.startswith(prefix) for column in self.columns]]
 
+    def take(self, rows: np.ndarray) -> Features:
+        """Return these rows of the table."""
+        return Features(self.values[rows], self.columns)
+
     def without(self, *names: str) -> Features:
         """Return the table without these columns; a name that is no column changes nothing."""
         kept = [column not in names for column in self.columns]

@@ -541,7 +541,7 @@ def test_the_device_is_obeyed_and_an_unknown_one_refused(case: Case) -> None:
         ("patience", 0, "patience=0: it must be at least 1"),
         ("precision", "half", "precision='half': allowed are auto, float32 and bfloat16"),
         ("batch_size", 0, "batch_size=0: it must be at least 1"),
-        ("validation_users", 0, "validation_users=0: at least 1"),
+        ("validation_users", 0, "validation_users=0: it must be at least 1"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value: Any, message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
 from recsys_core.losses import mean_squared_error
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.sampling import Batches, Rows
+from recsys_core.sampling import Batches
 
 
 def standardised(features: Features, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,41 +148,34 @@ class RatingNetwork(NeuralRecommender):
         )
 
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
-        columns = (train.users, train.items, train.ratings / np.float32(self.scale))
-        return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
+        return super()._batches(replace(train, ratings=train.ratings / np.float32(self.scale)), device)
 
     @staticmethod
     def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
         users, items, targets = batch
         return mean_squared_error(module(users, items), targets)
 
-    @property
-    def _net(self) -> AttributeNet:
-        assert isinstance(self.module_, AttributeNet)
-        return self.module_
-
     def _known_users(self, users: Tensor) -> Tensor:
         codes = users.to(self.device_)
-        return self._net.user_vectors(codes, self._net.users.table.index_select(0, codes))
+        return self.module_.user_vectors(codes, self.module_.users.table.index_select(0, codes))
 
     def _new_users(self, features: Features) -> Tensor:
         """(B, H) vectors of users who are known by (B, F) raw attributes alone."""
         self._check_columns(features)
         values = torch.as_tensor(self._user_attributes(features).values, device=self.device_)
         nobody = torch.full((len(values),), -1, device=self.device_)
-        return self._net.user_vectors(nobody, self._net.users(values))
+        return self.module_.user_vectors(nobody, self.module_.users(values))
 
     def _all_items(self, user_vectors: Tensor) -> Tensor:
         """(B, I) stars of every item for (B, H) user vectors: each side's are made once, and joined one user at a time."""
-        items = self._net.item_vectors(torch.arange(self.train_.n_items, device=user_vectors.device))
-        rows = [self._net.join(vector.expand(len(items), -1), items) for vector in user_vectors]
+        items = self.module_.item_vectors(torch.arange(self.train_.n_items, device=user_vectors.device))
+        rows = [self.module_.join(vector.expand(len(items), -1), items) for vector in user_vectors]
         return self.scale * torch.stack(rows)
 
     def _stars(self, user_vectors: Tensor, items: Tensor) -> Tensor:
         """(N,) stars, clipped to the scale of the training ratings."""
-        limits = self.train_.ratings.min(), self.train_.ratings.max()
-        predicted = self._net.join(user_vectors, self._net.item_vectors(items.to(self.device_)))
-        return (self.scale * predicted).clamp(*map(float, limits))
+        predicted = self.module_.join(user_vectors, self.module_.item_vectors(items.to(self.device_)))
+        return self._clipped(self.scale * predicted)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return self._all_items(self._known_users(users))

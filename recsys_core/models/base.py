@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,13 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, at_least
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
 from recsys_core.train import History
 
 FORMAT_VERSION = 1
 USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
+TAKEN_UP: dict[type, Callable[[Tensor], Any]] = {Tensor: Tensor.detach, np.ndarray: Tensor.numpy, float: float}
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,26 @@ def fingerprint(settings: dict[str, Any]) -> str:
 class Recommender(ABC):
     """A recommender: hyperparameters are the fields of its dataclass, `fit` learns, `score` ranks, `predict` gives stars.
 
-    A model implements `_fit`, `_scores` (and `_ratings` if it predicts ratings), `_state` and `_restore`; what a user may be and
-    what is answered without a history is decided here, once.
+    A model implements `_fit`, `_scores` (and `_ratings` if it predicts ratings) and names what it has `learnt`; what a user may be
+    and what is answered without a history is decided here, once.
     """
 
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
+    smallest: ClassVar[
+        dict[str, float]
+    ] = {}  # the least value of hyperparameters, of a subclass's beside those of its parents
+    learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
     train_: Interactions
     history_: History | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse hyperparameters that are too small; lists, which is what files hold, become tuples."""
+        for name, value in self.hyperparameters.items():
+            if isinstance(value, list):
+                setattr(self, name, tuple(value))
+        for kind in type(self).__mro__:
+            at_least(self, **vars(kind).get("smallest", {}))
 
     def fit(
         self,
@@ -201,19 +215,25 @@ class Recommender(ABC):
             mine = position // USERS_AT_ONCE == first // USERS_AT_ONCE
             scores = self._scores(asked[first : first + USERS_AT_ONCE], history).cpu()
             stars[mine] = scores[position[mine] - first, items.cpu()[mine]]
-        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max())).to(users.device)
+        return self._clipped(stars).to(users.device)
+
+    def _clipped(self, stars: Tensor) -> Tensor:
+        """Stars within the scale of the training rows."""
+        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
 
     def _ratings_at(self, users: Tensor, items: Tensor, history: Interactions, times: Tensor | None) -> Tensor:
         """(N,) ratings in stars, given at (N,) `times`: those of any time, unless a model knows better."""
         return self._ratings(users, items, history)
 
-    @abstractmethod
     def _state(self) -> dict[str, Tensor]:
         """What was learnt, by name."""
+        values = {name: getattr(self, name) for name in self.learnt}
+        return {name: torch.as_tensor(v if isinstance(v, Tensor) else np.asarray(v)) for name, v in values.items()}
 
-    @abstractmethod
     def _restore(self, state: dict[str, Tensor]) -> None:
         """Take up what `_state` gave, with `train_` already in place."""
+        for name, kind in self.learnt.items():
+            setattr(self, name, TAKEN_UP[kind](state[name]))
 
     @property
     def n_parameters(self) -> int:
@@ -233,14 +253,17 @@ class Recommender(ABC):
     def save(self, path: Path) -> None:
         """Write the model to `path`: safetensors with its settings as JSON in the header; never pickle."""
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in self._state().items()}
-        tensors |= {f"train.{name}": array for name, array in _arrays(self.train_).items()}
+        tables = _attribute_tables(self.train_)
+        arrays = {name: getattr(self.train_, name) for name in ("users", "items", "ratings", "times")}
+        arrays |= {name: table.values for name, table in tables.items()}
+        tensors |= {f"train.{name}": array for name, array in arrays.items()}
         header = {
             "format_version": FORMAT_VERSION,
             "model": type(self).__name__,
             "hyperparameters": self.hyperparameters,
             "n_users": self.train_.n_users,
             "n_items": self.train_.n_items,
-            "columns": _columns(self.train_),
+            "columns": {name: table.columns for name, table in tables.items()},
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         with atomic_path(path) as temporary:
@@ -286,15 +309,6 @@ def _train_rows(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Intera
     return Interactions(**rows, n_users=header["n_users"], n_items=header["n_items"])
 
 
-def _arrays(train: Interactions) -> dict[str, np.ndarray]:
-    arrays = {name: getattr(train, name) for name in ("users", "items", "ratings", "times")}
-    for kind in ("user_features", "item_features"):
-        features = getattr(train, kind)
-        if features is not None:
-            arrays[kind] = features.values
-    return arrays
-
-
-def _columns(train: Interactions) -> dict[str, tuple[str, ...]]:
-    kinds = ("user_features", "item_features")
-    return {kind: getattr(train, kind).columns for kind in kinds if getattr(train, kind) is not None}
+def _attribute_tables(train: Interactions) -> dict[str, Features]:
+    tables = {"user_features": train.user_features, "item_features": train.item_features}
+    return {name: table for name, table in tables.items() if table is not None}

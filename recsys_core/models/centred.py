@@ -71,6 +71,7 @@ class Centred(Recommender):
         return stars.clamp(self.bias_.low, self.bias_.high)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
+        super()._restore(state)
         self.bias_ = Bias().fit(self.train_)
 
     @property
