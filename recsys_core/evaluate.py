@@ -193,7 +193,7 @@ def known_of(
     told = seen if history is not None and model.traits.folds_in else seen.take(np.empty(0, np.int64))
     attributes = seen.user_features
     if attributes is not None:
-        attributes = Features(attributes.values[users], attributes.columns)
+        attributes = attributes.take(users)
     return told, attributes if model.traits.uses_features else None
 
 
