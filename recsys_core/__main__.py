@@ -1,7 +1,5 @@
 """`python -m recsys_core recommend`: film recommendations on the command line."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

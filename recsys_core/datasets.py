@@ -1,7 +1,5 @@
 """One loader for every MovieLens release, two benchmarks and own files, with a verified parquet cache."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -3,8 +3,6 @@
 Values are raw (years, ages, flags); a model that needs them on one scale standardises them by its training rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -5,8 +5,6 @@ the irrelevant items with the same score, so that ties neither help nor harm; it
 relevant items gets NaN, which the caller counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Lists for a person: the films that a model would show to a user of the data, or to somebody new."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

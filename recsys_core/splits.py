@@ -3,8 +3,6 @@
 A row's role is a set of flags, so that `as-reported` can show a leak (a row that is both training and test) as what it is.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The training loop: one for every model and objective. It knows batches, a loss and a way to validate, and no model."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What networks on attributes share: inputs from attribute tables, stars on a scale, answers for users without history."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar

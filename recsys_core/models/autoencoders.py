@@ -7,8 +7,6 @@ vectors instead of RProp, the epoch chosen on validation, and b starts at the me
 that is what is predicted for outputs never observed. On 90 % of ML-1M the paper has RMSE .831 (I-AutoRec) and .874 (U-AutoRec).
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The contract that every recommender keeps, from popularity to the sequential models."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from abc import ABC, abstractmethod

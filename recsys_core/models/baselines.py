@@ -1,7 +1,5 @@
 """Baselines: item popularity and user and item biases."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -19,8 +19,6 @@ myFM reaches .896 with ids and .881 with history, attributes and the day of the 
 over the five folds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias

@@ -1,7 +1,5 @@
 """Rating models that start from the biases and learn from what these leave."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar

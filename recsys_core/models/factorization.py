@@ -12,8 +12,6 @@ with N(u) the items that u rated. They differ from the papers in being trained b
 chosen on validation rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Linear item-item models in closed form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

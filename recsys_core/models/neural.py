@@ -1,7 +1,5 @@
 """What all neural recommenders share: a module, batches, a loss, the loop, and a validation metric that picks the epoch."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass

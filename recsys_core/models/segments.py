@@ -1,7 +1,5 @@
 """Segments of users as recommenders: what is popular within the segment that a user belongs to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
