@@ -17,7 +17,7 @@ from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.people import Person, one_of, person_features, questions, whole_number
+from recsys_core.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.recommend import recommend, recommend_new, require_features
 from recsys_core.splits import Split, make_split
 
@@ -108,7 +108,7 @@ def shown(table: pd.DataFrame) -> str:
 
 def _new(session: Session) -> str:
     require_features(session.model)
-    person = Person(*(_ask(f"{question}: ", parse) for question, parse in questions(session.data).items()))
+    person = ask_person(session.data, lambda name, check: _ask(f"{QUESTIONS[name]}: ", check))
     return shown(session.for_person(person, _ask_k(session)))
 
 
