@@ -177,7 +177,7 @@ def train(
     validation: Validation | None = None,
     checkpoint: Path | None = None,
     title: str = "training",
-    identity: str = "",
+    identity: str = "any data and settings",
 ) -> History:
     """Train `module` in place with Adam and leave it with the weights of its best epoch (without validation: of the last).
 
@@ -191,8 +191,7 @@ def train(
         generator,
         History(),
         {},
-        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay}"
-        + (f" ({identity})" if identity else ""),
+        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay} ({identity})",
     )
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
@@ -220,10 +219,8 @@ def _refuse_nan(train_loss: float, epoch: int, schedule: Schedule, checkpoint: P
         return
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    raise StudyError(
-        f"The training loss is {train_loss} in epoch {epoch}: training diverged at learning_rate={schedule.learning_rate}; "
-        "lower it, or look for NaN in the features."
-    )
+    diverged = f"training diverged at learning_rate={schedule.learning_rate}; lower it, or look for NaN in the features"
+    raise StudyError(f"The training loss is {train_loss} in epoch {epoch}: {diverged}.")
 
 
 def _final_line(history: History, validation: Validation | None) -> str:

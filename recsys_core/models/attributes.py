@@ -136,10 +136,8 @@ class RatingNetwork(NeuralRecommender):
         """The attributes of users and items; a model without ids cannot do without either."""
         users, items = train.user_features, train.item_features
         if not self.traits.uses_ids and (users is None or items is None):
-            raise StudyError(
-                f"{type(self).__name__} knows users and items by their attributes alone, and this data lacks them: "
-                "choose a data set with user attributes, such as ml-100k, or a model with ids."
-            )
+            lack = f"{type(self).__name__} knows users and items by their attributes alone, and this data lacks them"
+            raise StudyError(f"{lack}: choose a data set with user attributes, such as ml-100k, or a model with ids.")
         return (
             Attributes(users and self._user_attributes(users), train.user_counts, self.numbers),
             Attributes(items and self._item_attributes(items), train.item_counts, self.numbers),

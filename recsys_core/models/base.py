@@ -68,9 +68,8 @@ class Recommender(ABC):
 
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
-    smallest: ClassVar[
-        dict[str, float]
-    ] = {}  # the least value of hyperparameters, of a subclass's beside those of its parents
+    # The least values of hyperparameters, beside those that the parents of a model state.
+    smallest: ClassVar[dict[str, float]] = {}
     learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
     train_: Interactions
     history_: History | None = None
@@ -159,20 +158,14 @@ class Recommender(ABC):
         if outside.size:
             raise StudyError(f"User code {outside[0]} is outside the catalogue: allowed are 0 to {past.n_users - 1}.")
         if past.n_items != self.train_.n_items:
-            raise StudyError(
-                f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}: "
-                "encode both with one vocabulary."
-            )
+            sizes = f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}"
+            raise StudyError(f"{sizes}: encode both with one vocabulary.")
         known = past.user_counts[codes] > 0
         if history is None and not known.all():
-            raise StudyError(
-                f"User code {codes[~known][0]} has no training rows: pass history= (it may be empty) for a new user."
-            )
+            raise StudyError(f"User code {codes[~known][0]} has no training rows: pass history=, it may be empty.")
         if history is not None and known.any() and not self.traits.folds_in:
-            raise StudyError(
-                f"{type(self).__name__} cannot use the history of a user it was not trained on: pass an empty history, "
-                "history=None for training users, or choose a model that folds in."
-            )
+            problem = f"{type(self).__name__} cannot use the history of a user it was not trained on"
+            raise StudyError(f"{problem}: pass an empty one, None for training users, or choose a model that folds in.")
         return torch.as_tensor(known, device=users.device)
 
     def _check_columns(self, features: Features) -> None:
@@ -278,13 +271,10 @@ class Recommender(ABC):
                 header = json.loads(file.metadata()["settings"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StudyError(
-                f"{path} is not a model of this study ({error}): save one with model.save(path)."
-            ) from None
+            raise StudyError(f"{path} is not a model of this study ({error}): save one with .save(path).") from None
         if header["format_version"] != FORMAT_VERSION:
-            raise StudyError(
-                f"{path} has format version {header['format_version']}, this code reads {FORMAT_VERSION}: fit and save it again."
-            )
+            versions = f"format version {header['format_version']}, this code reads {FORMAT_VERSION}"
+            raise StudyError(f"{path} has {versions}: fit and save it again.")
         found = {kind.__name__: kind for kind in _subclasses(Recommender)}.get(header["model"])
         if found is None or not issubclass(found, cls):
             raise StudyError(f"{path} holds a {header['model']}, not a {cls.__name__}: load it with its own class.")

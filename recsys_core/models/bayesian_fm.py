@@ -64,9 +64,8 @@ def _attributes_of(features: Features | None) -> list[Design]:
         return []
     numbers = [(name, width) for name, width in BIN_WIDTHS.items() if name in features.columns]
     flags = [features.select(prefix).astype(np.float64) for prefix in FLAGS]
-    return [_one_hot(features.select(name)[:, 0] // width) for name, width in numbers] + [
-        sparse.csr_matrix(table) for table in flags if table.any()
-    ]
+    binned = [_one_hot(features.select(name)[:, 0] // width) for name, width in numbers]
+    return binned + [sparse.csr_matrix(table) for table in flags if table.any()]
 
 
 def _attributes(train: Interactions) -> Designs:
@@ -78,11 +77,7 @@ def _time(train: Interactions) -> Designs:
     return [sparse.identity(train.n_users, format="csr")], []
 
 
-FEATURES: dict[str, Callable[[Interactions], Designs]] = {
-    "implicit": _implicit,
-    "attributes": _attributes,
-    "time": _time,
-}
+FEATURES = {"implicit": _implicit, "attributes": _attributes, "time": _time}
 
 
 def products(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -284,10 +279,9 @@ class BayesianFM(Recommender):
         return self.mean + mine[:, :, 0] + theirs[:, :, 0] + torch.linalg.vecdot(mine[:, :, 1:], theirs[:, :, 1:])
 
     def _ratings_at(self, users: Tensor, items: Tensor, history: Interactions, times: Tensor | None) -> Tensor:
-        parts = torch.arange(len(users)).split(ROWS_AT_ONCE)
-        stars = [
-            self.samples(users[part], items[part], None if times is None else times[part]).mean(dim=1) for part in parts
-        ]
+        columns = (users, items) if times is None else (users, items, times)
+        parts = zip(*(column.split(ROWS_AT_ONCE) for column in columns))
+        stars = [self.samples(*part).mean(dim=1) for part in parts]
         return self._clipped(torch.cat(stars))
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:

@@ -91,13 +91,9 @@ class NeuralRecommender(Recommender):
         sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
         rows, history = task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
         if self.traits.predicts_ratings:
-            return Validation(
-                "rmse",
-                lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)),
-                higher_is_better=False,
-            )
+            return Validation("rmse", lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)), False)
         ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
-        return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)
+        return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), True)
 
     @property
     def device_(self) -> torch.device:
