@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,6 @@ MENU = """
 3  RMSE
 4  Exit
 Enter 1, 2, 3 or 4: """
-Value = TypeVar("Value")
 
 
 @dataclass
@@ -123,7 +122,7 @@ def _ask_k(session: Session) -> int:
     return _ask("Number of recommendations: ", lambda text: whole_number(text, "Number", 1, n_films))
 
 
-def _ask(prompt: str, parse: Callable[[str], Value]) -> Value:
+def _ask(prompt: str, parse: Callable[[str], Any]) -> Any:
     """Ask until the answer can be used."""
     while True:
         try:

@@ -146,7 +146,8 @@ class _Run:
         except (RuntimeError, EOFError, LookupError, TypeError, UnpicklingError):
             raise StudyError(f"{path} is not a checkpoint of this study: delete it or name another file.") from None
         if made_by != self.made_by:
-            raise StudyError(f"{path} is a checkpoint of {made_by}, not of {self.made_by}: delete it or name another.")
+            other = f"{path} is a checkpoint of {made_by}, not of {self.made_by}"
+            raise StudyError(f"{other}: delete it or name another file.")
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])

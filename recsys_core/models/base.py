@@ -174,14 +174,10 @@ class Recommender(ABC):
         if features.columns != expected:
             raise StudyError(f"User features must have the columns of training, {expected}; got {features.columns}.")
 
-    @property
-    def popularity_(self) -> Tensor:
-        """Training rows per item, (I,)."""
-        return torch.as_tensor(self.train_.item_counts, dtype=torch.float32)
-
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
         """Scores of users without history: item popularity unless a model knows better."""
-        return self.popularity_.to(users.device).expand(len(users), -1)
+        counts = torch.as_tensor(self.train_.item_counts, dtype=torch.float32, device=users.device)
+        return counts.expand(len(users), -1)
 
     def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
         """Ratings for users without history: the item's training mean, the global mean for items never rated."""
