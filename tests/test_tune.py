@@ -18,7 +18,7 @@ from pipeline.tuned import FOLDER, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
-from recsys_core.models import MODELS, Bias
+from recsys_core.models import MODELS, Bias, MultVAE
 from recsys_core.splits import Split, make_split
 
 SPACES = tune.read_spaces()
@@ -105,6 +105,13 @@ def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.Monk
     monkeypatch.setattr(tune, "validated", noted)
     tune.search("svd", "invented", 2, "cpu")
     assert seen == [(60, 3, "cpu")] * 2
+
+
+def test_a_search_under_a_name_of_its_own_is_about_the_model_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "validated", lambda model, split: float(model.likelihood == "logistic"))
+    assert isinstance(tune.model_of("mult_vae_logistic")(), MultVAE)
+    found = tune.search("mult_vae_logistic", "invented", 2, "cpu")
+    assert (found["model"], found["value"]) == ("mult_vae_logistic", 1.0)
 
 
 def test_the_same_search_gives_the_same_bytes(tmp_path: Path) -> None:
