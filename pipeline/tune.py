@@ -36,9 +36,14 @@ METRICS = {"rating-5fold": "rmse", "random-80-10-10": "ndcg@10"}
 
 
 def read_spaces() -> dict[str, dict[str, Any]]:
-    """Return what to search: by model the `protocol`, settings `fixed` for all trials, and the `space`."""
+    """Return what to search: by name the `model` (default: of that name), `protocol`, settings `fixed` for all trials, `space`."""
     spaces: dict[str, dict[str, Any]] = yaml.safe_load(SPACES.read_text(encoding="utf-8"))
     return spaces
+
+
+def model_of(name: str) -> type[Recommender]:
+    """The model that a search is about: one can be searched under several names, such as once for each of its losses."""
+    return MODELS[read_spaces()[name].get("model", name)]
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +85,7 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
     entry = read_spaces()[name]
     data = load(dataset)
     split = make_split(entry["protocol"], encode(data)[0])
-    kind, fixed, space = MODELS[name], entry.get("fixed", {}), entry["space"]
+    kind, fixed, space = model_of(name), entry.get("fixed", {}), entry["space"]
     shared = fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
     def objective(trial: optuna.Trial) -> float:

@@ -17,3 +17,26 @@ def binary_cross_entropy(logits: Tensor) -> Tensor:
     On logits, -log sigmoid(x) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x): no saturated probability is formed.
     """
     return (F.softplus(logits).sum() - logits[0].sum()) / logits.numel()
+
+
+def multinomial(scores: Tensor, seen: Tensor, positive_weight: float = 1.0) -> Tensor:
+    """(B,) of (B, I): Σ_i w x_i log softmax(f)_i, items compete for the probability (Liang et al. 2018, eq. 2)."""
+    return positive_weight * (seen * F.log_softmax(scores, dim=1)).sum(dim=1)
+
+
+def gaussian(scores: Tensor, seen: Tensor, positive_weight: float = 1.0) -> Tensor:
+    """(B,) of (B, I): - Σ_i c_i / 2 (x_i - f_i)², c_i = w where x_i = 1, else 1; up to a constant (Liang et al. 2018, eq. 3)."""
+    return -(seen - scores).square().mul(1 + (positive_weight - 1) * seen).sum(dim=1) / 2
+
+
+def logistic(scores: Tensor, seen: Tensor, positive_weight: float = 1.0) -> Tensor:
+    """(B,) of (B, I): Σ_i w x_i log σ(f_i) + (1 - x_i) log(1 - σ(f_i)), with w = 1 in the paper (Liang et al. 2018, eq. 4)."""
+    return (positive_weight * seen * F.logsigmoid(scores) + (1 - seen) * F.logsigmoid(-scores)).sum(dim=1)
+
+
+LIKELIHOODS = {"multinomial": multinomial, "gaussian": gaussian, "logistic": logistic}  # each a log p(x | f)
+
+
+def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """(B,) of (B, D): KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ_d μ_d² + σ_d² - log σ_d² - 1, of the bound of Liang et al. 2018, eq. 7."""
+    return (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1) / 2

@@ -36,6 +36,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "members": {"bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100}, "svd": {"epochs": 3}}
     },
     "segment_popularity": {"n_segments": 5},
+    "mult_vae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
+    "mult_dae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
 }
 SEES_GENRES_ONLY = {
     "segment_popularity"

@@ -419,6 +419,13 @@ def test_hyperparameters_are_json_friendly_keyword_arguments(case: Case) -> None
         kind(speed=3)  # type: ignore[call-arg]
 
 
+SEEN_NETWORK = {
+    "hidden_layers": (10, 10),
+    "latent_dim": 5,
+    "dropout": 0.2,
+    "likelihood": "logistic",
+    "positive_weight": 2.0,
+}
 # For every hyperparameter a value that must change what a model answers; what steers the choice of the epoch is checked below.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "popularity": {},
@@ -448,6 +455,8 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "weighted_hybrid": {"members": {"als": {}, "bias": {}}, "weights": (0.2, 0.7)},
     "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
     "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
+    "mult_vae": SEEN_NETWORK | {"beta": 0.5, "n_annealing_steps": 5},
+    "mult_dae": SEEN_NETWORK,
 }
 OTHER_LOOP_VALUES = {
     "epochs": 3,
@@ -593,6 +602,13 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("segment_popularity", "shrinkage", -1.0),
         ("demographic_popularity", "age_limits", (40, 20)),
         ("demographic_popularity", "shrinkage", -1.0),
+        ("mult_vae", "hidden_layers", (8, 0)),
+        ("mult_vae", "latent_dim", 0),
+        ("mult_vae", "beta", -0.1),
+        ("mult_vae", "n_annealing_steps", 0),
+        ("mult_dae", "dropout", 1.0),
+        ("mult_dae", "likelihood", "poisson"),
+        ("mult_dae", "positive_weight", -1.0),
     ],
 )
 def test_model_settings_out_of_range_are_refused_and_named(name: str, argument: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from recsys_core.models.ncf import NCF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
 from recsys_core.models.two_tower import TwoTowerRegressor
+from recsys_core.models.variational import MultDAE, MultVAE
 
 MODELS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
@@ -37,6 +38,8 @@ MODELS: dict[str, type[Recommender]] = {
     "weighted_hybrid": WeightedHybrid,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
+    "mult_vae": MultVAE,
+    "mult_dae": MultDAE,
 }
 
 __all__ = [
@@ -54,6 +57,8 @@ __all__ = [
     "EmbeddingRecommender",
     "ItemAutoRec",
     "ItemKNN",
+    "MultDAE",
+    "MultVAE",
     "Popularity",
     "Recommender",
     "RecommenderNet",

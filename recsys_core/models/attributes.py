@@ -31,11 +31,11 @@ def both_genders(features: Features) -> Features:
     return Features(np.hstack([features.values, women]), (*features.columns, *["gender_F"] * women.shape[1]))
 
 
-def perceptron(n_inputs: int, widths: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers of these widths, with ReLU and dropout between them."""
+def perceptron(n_inputs: int, widths: tuple[int, ...], dropout: float = 0, activation: type = nn.ReLU) -> nn.Sequential:
+    """Linear layers of these widths, with activation and dropout between them."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise((n_inputs, *widths)):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(n_in, n_out), activation(), nn.Dropout(dropout)]
     return nn.Sequential(*layers[:-2])
 
 

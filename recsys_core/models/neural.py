@@ -39,14 +39,14 @@ class NeuralRecommender(Recommender):
     validation_users: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "embedding_dim", "hidden_dim", "n_negatives"):
+        for name in ("batch_size", "embedding_dim", "hidden_dim", "latent_dim", "n_negatives", "n_annealing_steps"):
             if getattr(self, name, 1) < 1:
                 raise StudyError(f"{name}={getattr(self, name)}: it must be at least 1.")
         for name in (name for name in self.hyperparameters if name.endswith("layers")):
             setattr(self, name, widths := tuple(getattr(self, name)))
             if min(widths, default=1) < 1:
                 raise StudyError(f"{name}={widths}: give the width, at least 1, of each hidden layer.")
-        for name, limit in (("dropout", 1), ("embedding_std", np.inf)):
+        for name, limit in (("dropout", 1), ("embedding_std", np.inf), ("beta", np.inf), ("positive_weight", np.inf)):
             if not 0 <= getattr(self, name, 0) < limit:
                 raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more and below {limit}.")
 
@@ -58,9 +58,8 @@ class NeuralRecommender(Recommender):
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
         """The training batches, with their data on the device."""
 
-    @staticmethod
     @abstractmethod
-    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+    def _loss(self, module: nn.Module, *batch: Tensor) -> Tensor:
         """The loss of one batch, a scalar."""
 
     def _fit(self, task: FitTask) -> None:
