@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -40,3 +41,30 @@ LIKELIHOODS = {"multinomial": multinomial, "gaussian": gaussian, "logistic": log
 def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """(B,) of (B, D): KL(N(μ, σ²) ‖ N(0, 1)) = ½ Σ_d μ_d² + σ_d² - log σ_d² - 1, of the bound of Liang et al. 2018, eq. 7."""
     return (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1) / 2
+
+
+def similarity_within_lists(
+    logits: Tensor, genres: Tensor, items: Tensor, length: int = 10, temperature: float = 0.25
+) -> Tensor:
+    """Sum of the genre similarities over all ordered pairs of a list of `length` items, the mean over S lists; differentiable.
+
+    `logits` (C, S) are the scores of C candidates for S users, `genres` (C, G) their genre vectors of length 1 (or 0), `items`
+    (C,) their codes. Candidate a belongs to a list as far as
+
+        m_a = sigmoid((s_a - t) / temperature),    t half-way between the scores of ranks `length` and `length` + 1,
+
+    and with c_ab the cosine of two candidates' genres the loss is
+
+        length · (length - 1) · Σ_{a ≠ b} m_a m_b c_ab / Σ_{a ≠ b} m_a m_b        (a ≠ b: different items, not only places).
+
+    As the temperature goes to 0, m marks the ten best, and the loss is length · (length - 1) · (1 - `metrics.diversity`). It does
+    not change when all scores of a user are shifted. With no more than `length` candidates there is nothing to choose: 0.
+    """
+    if len(items) <= length:
+        return logits.new_zeros(())
+    limit = logits.topk(length + 1, dim=0).values[-2:].mean(dim=0)
+    member = torch.sigmoid((logits - limit) / temperature)
+    different = (items[:, None] != items).to(genres.dtype)
+    alike = (different * (genres @ genres.T)) @ member
+    ratio = (member * alike).sum(dim=0) / (member * (different @ member)).sum(dim=0).clamp_min(1e-12)
+    return length * (length - 1) * ratio.mean()

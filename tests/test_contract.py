@@ -426,6 +426,13 @@ SEEN_NETWORK = {
     "likelihood": "logistic",
     "positive_weight": 2.0,
 }
+OTHER_TOWER: dict[str, Any] = {
+    "embedding_dim": 4,
+    "layers": (32, 8),
+    "activation": "tanh",
+    "n_negatives": 2,
+    "embedding_std": 0.5,
+}
 # For every hyperparameter a value that must change what a model answers; what steers the choice of the epoch is checked below.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "popularity": {},
@@ -437,13 +444,10 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "fm": {"embedding_dim": 4, "embedding_std": 0.5},
     "deepfm": {"embedding_dim": 4, "embedding_std": 0.5, "layers": (16,), "dropout": 0.5},
     "dlrm": {"embedding_dim": 4, "embedding_std": 0.5, "bottom_layers": (8,), "top_layers": (8,)},
-    "ncf": {
-        "embedding_dim": 4,
-        "layers": (32, 8),
-        "activation": "tanh",
-        "n_negatives": 2,
-        "embedding_std": 0.5,
-    },
+    "ncf": OTHER_TOWER,
+    "gmf": {"embedding_dim": 4, "n_negatives": 2, "embedding_std": 0.5},
+    "neumf": OTHER_TOWER | {"gmf_dim": 4, "pretrain_epochs": 1},
+    "diverse_ncf": OTHER_TOWER | {"diversity": 0.1},
     "svd": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
     "svd_plus_plus": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
     "als": {"embedding_dim": 3, "regularisation": 0.5, "n_iterations": 2},
@@ -579,6 +583,11 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("ncf", "layers", (8, 0)),
         ("ncf", "activation", "gelu"),
         ("ncf", "embedding_std", -0.1),
+        ("gmf", "embedding_dim", 0),
+        ("neumf", "gmf_dim", 0),
+        ("neumf", "pretrain_epochs", -1),
+        ("neumf", "layers", ()),
+        ("diverse_ncf", "diversity", -0.1),
         ("svd", "embedding_dim", 0),
         ("svd", "regularisation", -1.0),
         ("svd", "embedding_std", -0.1),

@@ -10,7 +10,7 @@ from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
 from recsys_core.models.factorization_machines import DLRM, FM, DeepFM
 from recsys_core.models.hybrid import WeightedHybrid
 from recsys_core.models.linear import EASE
-from recsys_core.models.ncf import NCF
+from recsys_core.models.ncf import GMF, NCF, DiverseNCF, NeuMF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
 from recsys_core.models.two_tower import TwoTowerRegressor
@@ -27,6 +27,9 @@ MODELS: dict[str, type[Recommender]] = {
     "deepfm": DeepFM,
     "dlrm": DLRM,
     "ncf": NCF,
+    "gmf": GMF,
+    "neumf": NeuMF,
+    "diverse_ncf": DiverseNCF,
     "svd": SVD,
     "svd_plus_plus": SVDPlusPlus,
     "als": ALS,
@@ -47,6 +50,7 @@ __all__ = [
     "DLRM",
     "EASE",
     "FM",
+    "GMF",
     "MODELS",
     "NCF",
     "SVD",
@@ -54,11 +58,13 @@ __all__ = [
     "Bias",
     "DeepFM",
     "DemographicPopularity",
+    "DiverseNCF",
     "EmbeddingRecommender",
     "ItemAutoRec",
     "ItemKNN",
     "MultDAE",
     "MultVAE",
+    "NeuMF",
     "Popularity",
     "Recommender",
     "RecommenderNet",
