@@ -17,3 +17,8 @@ def binary_cross_entropy(logits: Tensor) -> Tensor:
     On logits, -log sigmoid(x) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x): no saturated probability is formed.
     """
     return (F.softplus(logits).sum() - logits[0].sum()) / logits.numel()
+
+
+def bayesian_personalised_ranking(scores: Tensor) -> Tensor:
+    """Mean -log σ of the lead of the first row of (1 + n, P) scores over each other row (Rendle et al. 2009, BPR-Opt)."""
+    return F.softplus(scores[1:] - scores[:1]).mean()

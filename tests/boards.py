@@ -36,6 +36,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "members": {"bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100}, "svd": {"epochs": 3}}
     },
     "segment_popularity": {"n_segments": 5},
+    "ials": {"embedding_dim": 8, "regularisation": 0.05},
+    "bpr_mf": {"epochs": 30, "batch_size": 256, "learning_rate": 0.02, "embedding_dim": 8},
+    "log_loss_mf": {"epochs": 30, "batch_size": 1024, "learning_rate": 0.01, "embedding_dim": 8},
+    "implicit_item_knn": {"n_neighbours": 20},
+    "implicit_user_knn": {"n_neighbours": 20},
+    "weighted_ranking_hybrid": {"members": {"ease": {"regularisation": 1.0}, "implicit_user_knn": {}}},
+    "switching_hybrid": {"members": {"demographic_popularity": {}, "ease": {"regularisation": 1.0}}},
 }
 SEES_GENRES_ONLY = {
     "segment_popularity"

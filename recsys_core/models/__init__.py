@@ -8,7 +8,9 @@ from recsys_core.models.demographic import RecommenderNet
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
 from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
 from recsys_core.models.factorization_machines import DLRM, FM, DeepFM
-from recsys_core.models.hybrid import WeightedHybrid
+from recsys_core.models.hybrid import SwitchingHybrid, WeightedHybrid, WeightedRankingHybrid
+from recsys_core.models.implicit_factorization import BPRMF, IALS, LogLossMF
+from recsys_core.models.implicit_neighbours import ImplicitItemKNN, ImplicitUserKNN
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
@@ -35,32 +37,15 @@ MODELS: dict[str, type[Recommender]] = {
     "user_autorec": UserAutoRec,
     "bayesian_fm": BayesianFM,
     "weighted_hybrid": WeightedHybrid,
+    "ials": IALS,
+    "bpr_mf": BPRMF,
+    "log_loss_mf": LogLossMF,
+    "implicit_item_knn": ImplicitItemKNN,
+    "implicit_user_knn": ImplicitUserKNN,
+    "weighted_ranking_hybrid": WeightedRankingHybrid,
+    "switching_hybrid": SwitchingHybrid,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
 }
 
-__all__ = [
-    "ALS",
-    "DLRM",
-    "EASE",
-    "FM",
-    "MODELS",
-    "NCF",
-    "SVD",
-    "BayesianFM",
-    "Bias",
-    "DeepFM",
-    "DemographicPopularity",
-    "EmbeddingRecommender",
-    "ItemAutoRec",
-    "ItemKNN",
-    "Popularity",
-    "Recommender",
-    "RecommenderNet",
-    "SVDPlusPlus",
-    "SegmentPopularity",
-    "TwoTowerRegressor",
-    "UserAutoRec",
-    "UserKNN",
-    "WeightedHybrid",
-]
+__all__ = ["MODELS", "Recommender", *sorted(kind.__name__ for kind in MODELS.values())]
