@@ -68,3 +68,8 @@ def similarity_within_lists(
     alike = (different * (genres @ genres.T)) @ member
     ratio = (member * alike).sum(dim=0) / (member * (different @ member)).sum(dim=0).clamp_min(1e-12)
     return length * (length - 1) * ratio.mean()
+
+
+def bayesian_personalised_ranking(scores: Tensor) -> Tensor:
+    """Mean -log σ of the lead of the first row of (1 + n, P) scores over each other row (Rendle et al. 2009, BPR-Opt)."""
+    return F.softplus(scores[1:] - scores[:1]).mean()

@@ -41,6 +41,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "segment_popularity": {"n_segments": 5},
     "mult_vae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
     "mult_dae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
+    "ials": {"embedding_dim": 8, "regularisation": 0.05},
+    "bpr_mf": {"epochs": 30, "batch_size": 256, "learning_rate": 0.02, "embedding_dim": 8},
+    "log_loss_mf": {"epochs": 30, "batch_size": 1024, "learning_rate": 0.01, "embedding_dim": 8},
+    "implicit_item_knn": {"n_neighbours": 20},
+    "implicit_user_knn": {"n_neighbours": 20},
+    "weighted_ranking_hybrid": {"members": {"ease": {"regularisation": 1.0}, "implicit_user_knn": {}}},
+    "switching_hybrid": {"members": {"demographic_popularity": {}, "ease": {"regularisation": 1.0}}},
 }
 SEES_GENRES_ONLY = {
     "segment_popularity"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -310,13 +310,15 @@ def test_models_that_only_rank_refuse_to_predict_stars(case: Case) -> None:
 
 @cache
 def rewired() -> tuple[Interactions, Interactions]:
-    """Train and test rows in which users and items are paired at random, with a long tail of items."""
+    """Train and test rows in which users and items are paired at random, with a long tail of items, and attributes are, too."""
     generator = np.random.default_rng(5)
     n_users, n_items = 200, 50
     weights = 1 / np.arange(3, n_items + 3)
     items = np.stack([generator.choice(n_items, 12, replace=False, p=weights / weights.sum()) for _ in range(n_users)])
     users = np.repeat(np.arange(n_users), items.shape[1])
     rows = rows_of(users, items.ravel(), generator.integers(1, 6, len(users)), n_users, n_items)
+    people = np.column_stack([generator.integers(18, 70, n_users), generator.integers(0, 2, n_users)])
+    rows = replace(rows, user_features=Features(people.astype(np.float32), ("age", "gender")))
     held_out = np.tile(np.arange(items.shape[1]) >= 10, n_users)
     return rows.take(~held_out), rows.take(held_out)
 
@@ -461,6 +463,20 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
     "mult_vae": SEEN_NETWORK | {"beta": 0.5, "n_annealing_steps": 5},
     "mult_dae": SEEN_NETWORK,
+    "ials": {
+        "embedding_dim": 4,
+        "regularisation": 0.2,
+        "regularisation_exponent": 0.5,
+        "unobserved_weight": 0.1,
+        "n_iterations": 2,
+        "n_conjugate_steps": 2,
+    },
+    "bpr_mf": {"embedding_dim": 4, "regularisation": 0.1, "embedding_std": 0.3, "n_negatives": 2},
+    "log_loss_mf": {"embedding_dim": 4, "regularisation": 0.1, "embedding_std": 0.3, "n_negatives": 2},
+    "implicit_item_knn": {"n_neighbours": 5, "shrinkage": 10.0},
+    "implicit_user_knn": {"n_neighbours": 5, "shrinkage": 10.0},
+    "weighted_ranking_hybrid": {"members": {"ease": {}, "implicit_item_knn": {}}, "weight": 0.9},
+    "switching_hybrid": {"members": {"popularity": {}, "ease": {}}, "least_known": 25},
 }
 OTHER_LOOP_VALUES = {
     "epochs": 3,
@@ -618,6 +634,19 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("mult_dae", "dropout", 1.0),
         ("mult_dae", "likelihood", "poisson"),
         ("mult_dae", "positive_weight", -1.0),
+        ("ials", "embedding_dim", 0),
+        ("ials", "regularisation", 0.0),
+        ("ials", "unobserved_weight", -0.1),
+        ("ials", "n_iterations", 0),
+        ("ials", "n_conjugate_steps", -1),
+        ("bpr_mf", "n_negatives", 0),
+        ("log_loss_mf", "regularisation", -1.0),
+        ("implicit_item_knn", "n_neighbours", 0),
+        ("implicit_user_knn", "shrinkage", -1.0),
+        ("weighted_ranking_hybrid", "members", {"ease": {}}),
+        ("weighted_ranking_hybrid", "members", {"ease": {}, "crystal_ball": {}}),
+        ("weighted_ranking_hybrid", "weight", 1.5),
+        ("switching_hybrid", "least_known", -1),
     ],
 )
 def test_model_settings_out_of_range_are_refused_and_named(name: str, argument: str, value: Any) -> None:

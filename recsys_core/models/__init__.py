@@ -8,7 +8,9 @@ from recsys_core.models.demographic import RecommenderNet
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
 from recsys_core.models.factorization import ALS, SVD, SVDPlusPlus
 from recsys_core.models.factorization_machines import DLRM, FM, DeepFM
-from recsys_core.models.hybrid import WeightedHybrid
+from recsys_core.models.hybrid import SwitchingHybrid, WeightedHybrid, WeightedRankingHybrid
+from recsys_core.models.implicit_factorization import BPRMF, IALS, LogLossMF
+from recsys_core.models.implicit_neighbours import ImplicitItemKNN, ImplicitUserKNN
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import GMF, NCF, DiverseNCF, NeuMF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
@@ -39,6 +41,13 @@ MODELS: dict[str, type[Recommender]] = {
     "user_autorec": UserAutoRec,
     "bayesian_fm": BayesianFM,
     "weighted_hybrid": WeightedHybrid,
+    "ials": IALS,
+    "bpr_mf": BPRMF,
+    "log_loss_mf": LogLossMF,
+    "implicit_item_knn": ImplicitItemKNN,
+    "implicit_user_knn": ImplicitUserKNN,
+    "weighted_ranking_hybrid": WeightedRankingHybrid,
+    "switching_hybrid": SwitchingHybrid,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
     "mult_vae": MultVAE,
@@ -75,3 +84,4 @@ __all__ = [
     "UserKNN",
     "WeightedHybrid",
 ]
+__all__ = ["MODELS", "Recommender", *sorted(kind.__name__ for kind in MODELS.values())]
