@@ -43,6 +43,8 @@ class SeenNet(nn.Module):
         self.dropout = dropout
         self.n_parts = n_parts
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # trained so far, for annealing
+        for weights in self.parameters():
+            nn.init.xavier_uniform_(weights) if weights.dim() > 1 else nn.init.zeros_(weights)
 
     def encode(self, seen: Tensor) -> tuple[Tensor, ...]:
         """Return the (B, D) parts of the code."""
