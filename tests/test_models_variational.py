@@ -61,6 +61,17 @@ def test_any_history_is_folded_in(name: str) -> None:
     np.testing.assert_allclose(model.score(torch.tensor([0]), history), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_dropout_in_training_keeps_the_expected_input() -> None:
+    module, seen = net(1, dropout=0.25).train(), torch.ones(2000, 6)
+    module.encoder = nn.Identity()  # type: ignore[assignment]
+    torch.manual_seed(0)
+    (dropped,) = module.encode(seen)
+    ratios = (dropped / nn.functional.normalize(seen)).unique()
+    torch.testing.assert_close(ratios, torch.tensor([0.0, 4 / 3]))
+    assert (dropped > 0).float().mean().item() == pytest.approx(0.75, abs=0.02)
+    torch.testing.assert_close(module.eval().encode(seen)[0], nn.functional.normalize(seen))
+
+
 def test_the_loss_of_mult_dae_is_the_negative_log_likelihood() -> None:
     module, chosen = net(1), torch.distributions.Categorical(logits=net(1)(SEEN))
     expected = -torch.stack([chosen.log_prob(torch.tensor([item] * 2)) for item in range(6)], dim=1).mul(SEEN).sum() / 2

