@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,3 +18,20 @@ def binary_cross_entropy(logits: Tensor) -> Tensor:
     On logits, -log sigmoid(x) = softplus(-x) and -log(1 - sigmoid(x)) = softplus(x): no saturated probability is formed.
     """
     return (F.softplus(logits).sum() - logits[0].sum()) / logits.numel()
+
+
+def cosine_alignment(first: Tensor, second: Tensor, liked: Tensor) -> Tensor:
+    """Mean over (B, D) pairs of 1 - cos where `liked` (B,) is 1, and of max(0, cos) where it is 0."""
+    cosine = F.cosine_similarity(first, second)
+    return (liked * (1 - cosine) + (1 - liked) * cosine.clamp(min=0)).mean()
+
+
+def in_batch_softmax(logits: Tensor, items: Tensor, log_q: Tensor) -> Tensor:
+    """Softmax loss of (B, B) logits of B users and the items (B,) of their rows, which are one another's negatives.
+
+    An item is in a batch with a probability proportional to its popularity q, which subtracting `log_q` (B,), that is log q,
+    corrects for (Yi et al. 2019, eq. 5 and 6). A user's own item in other rows of the batch is no negative.
+    """
+    again = (items[:, None] == items) & ~torch.eye(len(items), dtype=torch.bool, device=items.device)
+    corrected = (logits - log_q).masked_fill(again, -torch.inf)
+    return F.cross_entropy(corrected, torch.arange(len(items), device=items.device))

@@ -13,7 +13,7 @@ from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
-from recsys_core.models.two_tower import TwoTowerRegressor
+from recsys_core.models.two_tower import DSSM, JointEmbedding, TwoTowerRegressor
 
 MODELS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
@@ -34,6 +34,8 @@ MODELS: dict[str, type[Recommender]] = {
     "item_autorec": ItemAutoRec,
     "user_autorec": UserAutoRec,
     "bayesian_fm": BayesianFM,
+    "joint_embedding": JointEmbedding,
+    "dssm": DSSM,
     "weighted_hybrid": WeightedHybrid,
     "segment_popularity": SegmentPopularity,
     "demographic_popularity": DemographicPopularity,
@@ -42,6 +44,7 @@ MODELS: dict[str, type[Recommender]] = {
 __all__ = [
     "ALS",
     "DLRM",
+    "DSSM",
     "EASE",
     "FM",
     "MODELS",
@@ -54,6 +57,7 @@ __all__ = [
     "EmbeddingRecommender",
     "ItemAutoRec",
     "ItemKNN",
+    "JointEmbedding",
     "Popularity",
     "Recommender",
     "RecommenderNet",
