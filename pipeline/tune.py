@@ -21,6 +21,7 @@ import yaml
 
 from pipeline.command import exit_status
 from pipeline.study import ROOT
+from pipeline.titles import with_title_words
 from pipeline.tuned import read_trials, tuned_file
 from recsys_core import evaluate
 from recsys_core.datasets import load
@@ -36,7 +37,7 @@ METRICS = {"rating-5fold": "rmse", "random-80-10-10": "ndcg@10"}
 
 
 def read_spaces() -> dict[str, dict[str, Any]]:
-    """Return what to search: by model the `protocol`, settings `fixed` for all trials, and the `space`."""
+    """Return what to search: by model the `protocol`, settings `fixed` for all trials, the `space`, and `title_words` if read."""
     spaces: dict[str, dict[str, Any]] = yaml.safe_load(SPACES.read_text(encoding="utf-8"))
     return spaces
 
@@ -79,7 +80,10 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used."""
     entry = read_spaces()[name]
     data = load(dataset)
-    split = make_split(entry["protocol"], encode(data)[0])
+    rows = encode(data)[0]
+    if "title_words" in entry:
+        rows = with_title_words(rows, data, entry["title_words"])
+    split = make_split(entry["protocol"], rows)
     kind, fixed, space = MODELS[name], entry.get("fixed", {}), entry["space"]
     shared = fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 

@@ -26,12 +26,12 @@ def cosine_alignment(first: Tensor, second: Tensor, liked: Tensor) -> Tensor:
     return (liked * (1 - cosine) + (1 - liked) * cosine.clamp(min=0)).mean()
 
 
-def in_batch_softmax(logits: Tensor, items: Tensor, log_q: Tensor) -> Tensor:
-    """Softmax loss of (B, B) logits of B users and the items (B,) of their rows, which are one another's negatives.
+def in_batch_softmax(users: Tensor, vectors: Tensor, items: Tensor, log_q: Tensor) -> Tensor:
+    """Softmax loss of (B, D) user vectors and the vectors (B, D) of their rows' items (B,), which are one another's negatives.
 
     An item is in a batch with a probability proportional to its popularity q, which subtracting `log_q` (B,), that is log q,
-    corrects for (Yi et al. 2019, eq. 5 and 6). A user's own item in other rows of the batch is no negative.
+    from the products corrects for (Yi et al. 2019, eq. 5 and 6). A user's own item in other rows of the batch is no negative.
     """
-    again = (items[:, None] == items) & ~torch.eye(len(items), dtype=torch.bool, device=items.device)
-    corrected = (logits - log_q).masked_fill(again, -torch.inf)
-    return F.cross_entropy(corrected, torch.arange(len(items), device=items.device))
+    again = (items[:, None] == items).fill_diagonal_(False)
+    logits = torch.addmm(-log_q, users, vectors.T).masked_fill_(again, -torch.inf)  # (B, B)
+    return F.cross_entropy(logits, torch.arange(len(items), device=items.device))

@@ -17,7 +17,7 @@ S0.2 JointEmbedding, on attributes without ids
 Stated: user_dim 25, item_dim 403, embedding_dim, hidden_dim and joint_dim 512, dropout .2, γ 1e-4, learning rate 1e-3, weight decay
 1e-6, 7 epochs, the best by validation accuracy; accuracy .64 on held-out users. Open, and chosen here: 403 is 19 genres and 384
 more, the width of the common small sentence encoders, so that the rest is taken to be the film's title; here it is a multi-hot of
-the 384 most frequent words of the titles, years among them (`encode(data, n_title_words=384)`; it works without, too). The shape of
+the 384 most frequent words of the titles, years among them (the study's `pipeline.titles`; it works without, too). The shape of
 the alignment loss is that of a cosine embedding loss, the head is one linear layer, the batch 1,024 rows. The report does not say
 what it ranks by: the head, which is what its loss trains, or the cosine in the joint space, which vector search needs
 (`by_cosine`).
@@ -246,8 +246,8 @@ class DSSM(VectorNetwork):
     def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
         assert isinstance(module, DSSMNet)
         users, items, _ = batch
-        cosines = module.user_vectors(users, module.users.table[users]) @ module.item_vectors(items).T  # (B, B)
-        return in_batch_softmax(cosines / module.temperature, items, module.log_q[items])
+        scaled = module.user_vectors(users, module.users.table[users]) / module.temperature
+        return in_batch_softmax(scaled, module.item_vectors(items), items, module.log_q[items])
 
     def _all_items(self, user_vectors: Tensor) -> Tensor:
         return user_vectors @ self._every_item().T
