@@ -48,7 +48,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "implicit_user_knn": {"n_neighbours": 20},
     "weighted_ranking_hybrid": {"members": {"ease": {"regularisation": 1.0}, "implicit_user_knn": {}}},
     "switching_hybrid": {"members": {"demographic_popularity": {}, "ease": {"regularisation": 1.0}}},
+    "joint_embedding": {
+        "epochs": 3,
+        "batch_size": 64,
+        "learning_rate": 0.01,
+        "hidden_dim": 32,
+        "embedding_dim": 32,
+        "joint_dim": 16,
+    },
+    "dssm": {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, "embedding_dim": 16, "layers": (32,)},
 }
+TOLD_STARS = {"joint_embedding"}  # ranks only, and yet learns from what is not liked
 SEES_GENRES_ONLY = {
     "segment_popularity"
 }  # tells items apart by their genres alone, so its board has one that says something
@@ -94,7 +104,7 @@ def board(rated: bool, telling: bool = False) -> Interactions:
 
 def board_of(name: str) -> Interactions:
     """The board that model `name` learns from."""
-    return board(MODELS[name].traits.predicts_ratings, name in SEES_GENRES_ONLY)
+    return board(MODELS[name].traits.predicts_ratings or name in TOLD_STARS, name in SEES_GENRES_ONLY)
 
 
 def is_neural(name: str) -> bool:

@@ -36,7 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_that_is_searched_is_one_of_an_existing_model(name: str) -> None:
     known = {field.name for field in fields(tune.model_of(name))}  # type: ignore[arg-type]
     entry = SPACES[name]
-    assert set(entry) <= {"model", "protocol", "fixed", "space"}
+    assert set(entry) <= {"model", "title_words", "protocol", "fixed", "space"}
     assert entry["protocol"] in tune.METRICS
     assert entry["space"] and set(entry["space"]) <= known
     assert set(entry.get("fixed", {})) <= known - set(entry["space"])

@@ -15,7 +15,7 @@ from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import GMF, NCF, DiverseNCF, NeuMF
 from recsys_core.models.neighbours import ItemKNN, UserKNN
 from recsys_core.models.segments import DemographicPopularity, SegmentPopularity
-from recsys_core.models.two_tower import TwoTowerRegressor
+from recsys_core.models.two_tower import DSSM, JointEmbedding, TwoTowerRegressor
 from recsys_core.models.variational import MultDAE, MultVAE
 
 MODELS: dict[str, type[Recommender]] = {
@@ -40,6 +40,8 @@ MODELS: dict[str, type[Recommender]] = {
     "item_autorec": ItemAutoRec,
     "user_autorec": UserAutoRec,
     "bayesian_fm": BayesianFM,
+    "joint_embedding": JointEmbedding,
+    "dssm": DSSM,
     "weighted_hybrid": WeightedHybrid,
     "ials": IALS,
     "bpr_mf": BPRMF,
@@ -57,6 +59,7 @@ MODELS: dict[str, type[Recommender]] = {
 __all__ = [
     "ALS",
     "DLRM",
+    "DSSM",
     "EASE",
     "FM",
     "GMF",
@@ -71,6 +74,7 @@ __all__ = [
     "EmbeddingRecommender",
     "ItemAutoRec",
     "ItemKNN",
+    "JointEmbedding",
     "MultDAE",
     "MultVAE",
     "NeuMF",

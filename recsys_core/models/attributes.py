@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_core.errors import StudyError
@@ -42,21 +43,25 @@ def perceptron(n_inputs: int, widths: tuple[int, ...], dropout: float = 0, activ
 class MeanEmbedding(nn.Embedding):
     """Embeddings of (B,) codes; a code that no training row has, or outside the table, stands for the mean of the trained ones.
 
-    `counts` (n,) are the training rows of each code.
+    `counts` (n,) are the training rows of each code. A share `hidden` of the codes stands for the mean in training, too, so that
+    what follows learns to do without them.
     """
 
     trained: Tensor
 
-    def __init__(self, counts: np.ndarray, embedding_dim: int) -> None:
+    def __init__(self, counts: np.ndarray, embedding_dim: int, hidden: float = 0.0) -> None:
         super().__init__(len(counts), embedding_dim)
+        self.hidden = hidden
         self.register_buffer("trained", torch.as_tensor(counts > 0), persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return (B, D) embeddings; in training every code is a trained one."""
-        if self.training:
+        if self.training and not self.hidden:
             return super().forward(codes)
         inside = codes.clamp(0, len(self.trained) - 1)
         known = (codes == inside) & self.trained[inside]
+        if self.training:
+            known &= torch.rand(codes.shape, device=codes.device) >= self.hidden
         return torch.where(known[:, None], super().forward(inside), self.weight[self.trained].mean(dim=0))
 
 
@@ -117,8 +122,8 @@ class AttributeNet(nn.Module):
 
 
 @dataclass(kw_only=True)
-class RatingNetwork(NeuralRecommender):
-    """A recommender around an AttributeNet, trained on the squared error of stars / `scale`; ranks by predicted stars.
+class AttributeNetwork(NeuralRecommender):
+    """A recommender around an AttributeNet, which ranks by what the net makes of a pair.
 
     A user without history is answered from their attributes if these are given. `unread` attributes are left out, `numbers` are
     standardised (see `Attributes`).
@@ -151,11 +156,6 @@ class RatingNetwork(NeuralRecommender):
         columns = (train.users, train.items, train.ratings / np.float32(self.scale))
         return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
 
-    @staticmethod
-    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
-        users, items, targets = batch
-        return mean_squared_error(module(users, items), targets)
-
     @property
     def _net(self) -> AttributeNet:
         assert isinstance(self.module_, AttributeNet)
@@ -172,11 +172,33 @@ class RatingNetwork(NeuralRecommender):
         nobody = torch.full((len(values),), -1, device=self.device_)
         return self._net.user_vectors(nobody, self._net.users(values))
 
+    def _every_item(self) -> Tensor:
+        """(I, H) vectors of the catalogue."""
+        return self._net.item_vectors(torch.arange(self.train_.n_items, device=self.device_))
+
     def _all_items(self, user_vectors: Tensor) -> Tensor:
-        """(B, I) stars of every item for (B, H) user vectors: each side's are made once, and joined one user at a time."""
-        items = self._net.item_vectors(torch.arange(self.train_.n_items, device=user_vectors.device))
+        """(B, I) scores of every item for (B, H) user vectors: each side's are made once, and joined one user at a time."""
+        items = self._every_item()
         rows = [self._net.join(vector.expand(len(items), -1), items) for vector in user_vectors]
         return self.scale * torch.stack(rows)
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        return self._all_items(self._known_users(users))
+
+    def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
+        if features is None:
+            return super()._cold_scores(users, features)
+        return self._all_items(self._new_users(features))
+
+
+@dataclass(kw_only=True)
+class RatingNetwork(AttributeNetwork):
+    """An attribute network that is trained on the squared error of stars / `scale`; ranks by predicted stars."""
+
+    @staticmethod
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+        users, items, targets = batch
+        return mean_squared_error(module(users, items), targets)
 
     def _stars(self, user_vectors: Tensor, items: Tensor) -> Tensor:
         """(N,) stars, clipped to the scale of the training ratings."""
@@ -184,18 +206,28 @@ class RatingNetwork(NeuralRecommender):
         predicted = self._net.join(user_vectors, self._net.item_vectors(items.to(self.device_)))
         return (self.scale * predicted).clamp(*map(float, limits))
 
-    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        return self._all_items(self._known_users(users))
-
     def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
         return self._stars(self._known_users(users), items)
-
-    def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
-        if features is None:
-            return super()._cold_scores(users, features)
-        return self._all_items(self._new_users(features))
 
     def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
         if features is None:
             return super()._cold_ratings(users, items, features)
         return self._stars(self._new_users(features), items)
+
+
+@dataclass(kw_only=True)
+class VectorNetwork(AttributeNetwork):
+    """An attribute network whose users and items are vectors of one space, compared by their cosine: it can be searched."""
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """Return the (I, D) vectors of the catalogue, of length 1."""
+        return F.normalize(self._every_item(), dim=1)
+
+    @torch.no_grad()
+    def user_vectors(self, users: Tensor, features: Features | None = None) -> Tensor:
+        """Return the (B, D) vectors, of length 1, of training users, or of new ones with these (B, F) attributes."""
+        if features is None:
+            self._known(users, None)
+        vectors = self._known_users(users) if features is None else self._new_users(features)
+        return F.normalize(vectors, dim=1)

@@ -39,14 +39,25 @@ class NeuralRecommender(Recommender):
     validation_users: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "embedding_dim", "hidden_dim", "latent_dim", "n_negatives", "n_annealing_steps"):
+        sizes = (
+            "batch_size",
+            "embedding_dim",
+            "hidden_dim",
+            "joint_dim",
+            "latent_dim",
+            "n_negatives",
+            "n_annealing_steps",
+        )
+        for name in sizes:
             if getattr(self, name, 1) < 1:
                 raise StudyError(f"{name}={getattr(self, name)}: it must be at least 1.")
         for name in (name for name in self.hyperparameters if name.endswith("layers")):
             setattr(self, name, widths := tuple(getattr(self, name)))
             if min(widths, default=1) < 1:
                 raise StudyError(f"{name}={widths}: give the width, at least 1, of each hidden layer.")
-        for name, limit in (("dropout", 1), ("embedding_std", np.inf), ("beta", np.inf), ("positive_weight", np.inf)):
+        limits = {"dropout": 1, "id_dropout": 1}
+        limits |= dict.fromkeys(("embedding_std", "beta", "gamma", "log_q", "positive_weight"), np.inf)
+        for name, limit in limits.items():
             if not 0 <= getattr(self, name, 0) < limit:
                 raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more and below {limit}.")
 
@@ -92,14 +103,19 @@ class NeuralRecommender(Recommender):
             return None
         users = np.unique(task.validation.users)
         sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
-        rows, history = task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
+        return self._judge(
+            task.train, task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
+        )
+
+    def _judge(self, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
+        """What is measured on these validation rows after each epoch."""
         if self.traits.predicts_ratings:
             return Validation(
                 "rmse",
-                lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)),
+                lambda: evaluate.rmse(evaluate.rate(self, train, rows, history)),
                 higher_is_better=False,
             )
-        ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
+        ranking = evaluate.RankingTask(train, rows, history, cutoffs=(10,))
         return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)
 
     @property
