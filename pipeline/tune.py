@@ -87,7 +87,9 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used."""
     entry = read_spaces()[name]
     data = load(dataset)
-    rows = with_title_words(encode(data)[0], data, entry.get("title_words", 0))
+    rows = encode(data)[0]
+    if "title_words" in entry:
+        rows = with_title_words(rows, data, entry["title_words"])
     split = make_split(entry["protocol"], rows)
     kind, fixed, space = model_of(name), entry.get("fixed", {}), entry["space"]
     shared = fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]

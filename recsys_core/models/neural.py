@@ -55,7 +55,7 @@ class NeuralRecommender(Recommender):
             setattr(self, name, widths := tuple(getattr(self, name)))
             if min(widths, default=1) < 1:
                 raise StudyError(f"{name}={widths}: give the width, at least 1, of each hidden layer.")
-        limits = {"dropout": 1, "id_dropout": 1}
+        limits = {"dropout": 1.0, "id_dropout": 1.0}
         limits |= dict.fromkeys(("embedding_std", "beta", "gamma", "log_q", "positive_weight"), np.inf)
         for name, limit in limits.items():
             if not 0 <= getattr(self, name, 0) < limit:
