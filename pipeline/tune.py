@@ -21,6 +21,7 @@ import yaml
 
 from pipeline.command import exit_status
 from pipeline.study import ROOT
+from pipeline.titles import with_title_words
 from pipeline.tuned import read_trials, tuned_file
 from recsys_core import evaluate
 from recsys_core.datasets import load
@@ -36,9 +37,16 @@ METRICS = {"rating-5fold": "rmse", "random-80-10-10": "ndcg@10"}
 
 
 def read_spaces() -> dict[str, dict[str, Any]]:
-    """Return what to search: by model the `protocol`, settings `fixed` for all trials, and the `space`."""
+    """Return what to search, by name: `protocol`, settings `fixed` for all trials, the `space`; where they differ from the default,
+    the `model` (that of the name) and the number of `title_words` that films are told by (0).
+    """
     spaces: dict[str, dict[str, Any]] = yaml.safe_load(SPACES.read_text(encoding="utf-8"))
     return spaces
+
+
+def model_of(name: str) -> type[Recommender]:
+    """The model that a search is about: one can be searched under several names, such as once for each of its losses."""
+    return MODELS[read_spaces()[name].get("model", name)]
 
 
 def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +87,11 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used."""
     entry = read_spaces()[name]
     data = load(dataset)
-    split = make_split(entry["protocol"], encode(data)[0])
-    kind, fixed, space = MODELS[name], entry.get("fixed", {}), entry["space"]
+    rows = encode(data)[0]
+    if "title_words" in entry:
+        rows = with_title_words(rows, data, entry["title_words"])
+    split = make_split(entry["protocol"], rows)
+    kind, fixed, space = model_of(name), entry.get("fixed", {}), entry["space"]
     shared = fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
     def objective(trial: optuna.Trial) -> float:

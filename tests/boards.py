@@ -27,6 +27,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "deepfm": {"epochs": 8, "batch_size": 128, "learning_rate": 0.01, "layers": (32,)},
     "dlrm": {"epochs": 12, "batch_size": 128, "learning_rate": 0.005, "embedding_std": 0.1},
     "ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
+    "gmf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
+    "neumf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
+    "diverse_ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
     "svd": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
     "svd_plus_plus": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
     "item_autorec": {"epochs": 40, "batch_size": 10, "learning_rate": 0.01, "hidden_dim": 30},
@@ -36,7 +39,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "members": {"bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100}, "svd": {"epochs": 3}}
     },
     "segment_popularity": {"n_segments": 5},
+    "mult_vae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
+    "mult_dae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
+    "ials": {"embedding_dim": 8, "regularisation": 0.05},
+    "bpr_mf": {"epochs": 30, "batch_size": 256, "learning_rate": 0.02, "embedding_dim": 8},
+    "log_loss_mf": {"epochs": 30, "batch_size": 1024, "learning_rate": 0.01, "embedding_dim": 8},
+    "implicit_item_knn": {"n_neighbours": 20},
+    "implicit_user_knn": {"n_neighbours": 20},
+    "weighted_ranking_hybrid": {"members": {"ease": {"regularisation": 1.0}, "implicit_user_knn": {}}},
+    "switching_hybrid": {"members": {"demographic_popularity": {}, "ease": {"regularisation": 1.0}}},
+    "joint_embedding": {
+        "epochs": 3,
+        "batch_size": 64,
+        "learning_rate": 0.01,
+        "hidden_dim": 32,
+        "embedding_dim": 32,
+        "joint_dim": 16,
+    },
+    "dssm": {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, "embedding_dim": 16, "layers": (32,)},
 }
+TOLD_STARS = {"joint_embedding"}  # ranks only, and yet learns from what is not liked
 SEES_GENRES_ONLY = {
     "segment_popularity"
 }  # tells items apart by their genres alone, so its board has one that says something
@@ -82,7 +104,7 @@ def board(rated: bool, telling: bool = False) -> Interactions:
 
 def board_of(name: str) -> Interactions:
     """The board that model `name` learns from."""
-    return board(MODELS[name].traits.predicts_ratings, name in SEES_GENRES_ONLY)
+    return board(MODELS[name].traits.predicts_ratings or name in TOLD_STARS, name in SEES_GENRES_ONLY)
 
 
 def is_neural(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -310,13 +310,15 @@ def test_models_that_only_rank_refuse_to_predict_stars(case: Case) -> None:
 
 @cache
 def rewired() -> tuple[Interactions, Interactions]:
-    """Train and test rows in which users and items are paired at random, with a long tail of items."""
+    """Train and test rows in which users and items are paired at random, with a long tail of items, and attributes are, too."""
     generator = np.random.default_rng(5)
     n_users, n_items = 200, 50
     weights = 1 / np.arange(3, n_items + 3)
     items = np.stack([generator.choice(n_items, 12, replace=False, p=weights / weights.sum()) for _ in range(n_users)])
     users = np.repeat(np.arange(n_users), items.shape[1])
     rows = rows_of(users, items.ravel(), generator.integers(1, 6, len(users)), n_users, n_items)
+    people = np.column_stack([generator.integers(18, 70, n_users), generator.integers(0, 2, n_users)])
+    rows = replace(rows, user_features=Features(people.astype(np.float32), ("age", "gender")))
     held_out = np.tile(np.arange(items.shape[1]) >= 10, n_users)
     return rows.take(~held_out), rows.take(held_out)
 
@@ -419,6 +421,20 @@ def test_hyperparameters_are_json_friendly_keyword_arguments(case: Case) -> None
         kind(speed=3)  # type: ignore[call-arg]
 
 
+SEEN_NETWORK = {
+    "hidden_layers": (10, 10),
+    "latent_dim": 5,
+    "dropout": 0.2,
+    "likelihood": "logistic",
+    "positive_weight": 2.0,
+}
+OTHER_TOWER: dict[str, Any] = {
+    "embedding_dim": 4,
+    "layers": (32, 8),
+    "activation": "tanh",
+    "n_negatives": 2,
+    "embedding_std": 0.5,
+}
 # For every hyperparameter a value that must change what a model answers; what steers the choice of the epoch is checked below.
 OTHER_VALUES: dict[str, dict[str, Any]] = {
     "popularity": {},
@@ -430,13 +446,10 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "fm": {"embedding_dim": 4, "embedding_std": 0.5},
     "deepfm": {"embedding_dim": 4, "embedding_std": 0.5, "layers": (16,), "dropout": 0.5},
     "dlrm": {"embedding_dim": 4, "embedding_std": 0.5, "bottom_layers": (8,), "top_layers": (8,)},
-    "ncf": {
-        "embedding_dim": 4,
-        "layers": (32, 8),
-        "activation": "tanh",
-        "n_negatives": 2,
-        "embedding_std": 0.5,
-    },
+    "ncf": OTHER_TOWER,
+    "gmf": {"embedding_dim": 4, "n_negatives": 2, "embedding_std": 0.5},
+    "neumf": OTHER_TOWER | {"gmf_dim": 4, "pretrain_epochs": 1},
+    "diverse_ncf": OTHER_TOWER | {"diversity": 0.1},
     "svd": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
     "svd_plus_plus": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
     "als": {"embedding_dim": 3, "regularisation": 0.5, "n_iterations": 2},
@@ -445,9 +458,42 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "item_autorec": {"hidden_dim": 20, "regularisation": 1.0},
     "user_autorec": {"hidden_dim": 20, "regularisation": 1.0},
     "bayesian_fm": {"embedding_dim": 2, "features": ("implicit",), "session_s": 30, "n_burn_in": 3, "n_samples": 5},
+    "joint_embedding": {
+        "hidden_dim": 8,
+        "embedding_dim": 8,
+        "joint_dim": 8,
+        "head_layers": (8,),
+        "dropout": 0.5,
+        "gamma": 0.5,
+        "by_cosine": True,
+    },
+    "dssm": {
+        "embedding_dim": 8,
+        "layers": (8,),
+        "dropout": 0.5,
+        "id_dropout": 0.5,
+        "temperature": 0.5,
+        "log_q": 0.0,
+    },
     "weighted_hybrid": {"members": {"als": {}, "bias": {}}, "weights": (0.2, 0.7)},
     "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
     "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
+    "mult_vae": SEEN_NETWORK | {"beta": 0.5, "n_annealing_steps": 5},
+    "mult_dae": SEEN_NETWORK,
+    "ials": {
+        "embedding_dim": 4,
+        "regularisation": 0.2,
+        "regularisation_exponent": 0.5,
+        "unobserved_weight": 0.1,
+        "n_iterations": 2,
+        "n_conjugate_steps": 2,
+    },
+    "bpr_mf": {"embedding_dim": 4, "regularisation": 0.1, "embedding_std": 0.3, "n_negatives": 2},
+    "log_loss_mf": {"embedding_dim": 4, "regularisation": 0.1, "embedding_std": 0.3, "n_negatives": 2},
+    "implicit_item_knn": {"n_neighbours": 5, "shrinkage": 10.0},
+    "implicit_user_knn": {"n_neighbours": 5, "shrinkage": 10.0},
+    "weighted_ranking_hybrid": {"members": {"ease": {}, "implicit_item_knn": {}}, "weight": 0.9},
+    "switching_hybrid": {"members": {"popularity": {}, "ease": {}}, "least_known": 25},
 }
 OTHER_LOOP_VALUES = {
     "epochs": 3,
@@ -570,6 +616,11 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("ncf", "layers", (8, 0)),
         ("ncf", "activation", "gelu"),
         ("ncf", "embedding_std", -0.1),
+        ("gmf", "embedding_dim", 0),
+        ("neumf", "gmf_dim", 0),
+        ("neumf", "pretrain_epochs", -1),
+        ("neumf", "layers", ()),
+        ("diverse_ncf", "diversity", -0.1),
         ("svd", "embedding_dim", 0),
         ("svd", "regularisation", -1.0),
         ("svd", "embedding_std", -0.1),
@@ -586,6 +637,13 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("bayesian_fm", "n_burn_in", -1),
         ("bayesian_fm", "n_samples", 0),
         ("bayesian_fm", "session_s", 0),
+        ("joint_embedding", "joint_dim", 0),
+        ("joint_embedding", "gamma", -1.0),
+        ("joint_embedding", "dropout", 1.0),
+        ("dssm", "temperature", 0.0),
+        ("dssm", "id_dropout", 1.0),
+        ("dssm", "id_dropout", -0.1),
+        ("dssm", "log_q", -1.0),
         ("weighted_hybrid", "members", {"ease": {}}),
         ("weighted_hybrid", "weights", (0.5,)),
         ("weighted_hybrid", "weights", (0.5, -0.5)),
@@ -593,6 +651,26 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("segment_popularity", "shrinkage", -1.0),
         ("demographic_popularity", "age_limits", (40, 20)),
         ("demographic_popularity", "shrinkage", -1.0),
+        ("mult_vae", "hidden_layers", (8, 0)),
+        ("mult_vae", "latent_dim", 0),
+        ("mult_vae", "beta", -0.1),
+        ("mult_vae", "n_annealing_steps", 0),
+        ("mult_dae", "dropout", 1.0),
+        ("mult_dae", "likelihood", "poisson"),
+        ("mult_dae", "positive_weight", -1.0),
+        ("ials", "embedding_dim", 0),
+        ("ials", "regularisation", 0.0),
+        ("ials", "unobserved_weight", -0.1),
+        ("ials", "n_iterations", 0),
+        ("ials", "n_conjugate_steps", -1),
+        ("bpr_mf", "n_negatives", 0),
+        ("log_loss_mf", "regularisation", -1.0),
+        ("implicit_item_knn", "n_neighbours", 0),
+        ("implicit_user_knn", "shrinkage", -1.0),
+        ("weighted_ranking_hybrid", "members", {"ease": {}}),
+        ("weighted_ranking_hybrid", "members", {"ease": {}, "crystal_ball": {}}),
+        ("weighted_ranking_hybrid", "weight", 1.5),
+        ("switching_hybrid", "least_known", -1),
     ],
 )
 def test_model_settings_out_of_range_are_refused_and_named(name: str, argument: str, value: Any) -> None:

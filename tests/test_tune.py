@@ -18,7 +18,7 @@ from pipeline.tuned import FOLDER, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
-from recsys_core.models import MODELS, Bias
+from recsys_core.models import MODELS, Bias, MultVAE
 from recsys_core.splits import Split, make_split
 
 SPACES = tune.read_spaces()
@@ -34,9 +34,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_every_setting_that_is_searched_is_one_of_an_existing_model(name: str) -> None:
-    known = {field.name for field in fields(MODELS[name])}  # type: ignore[arg-type]
+    known = {field.name for field in fields(tune.model_of(name))}  # type: ignore[arg-type]
     entry = SPACES[name]
-    assert set(entry) <= {"protocol", "fixed", "space"}
+    assert set(entry) <= {"model", "title_words", "protocol", "fixed", "space"}
     assert entry["protocol"] in tune.METRICS
     assert entry["space"] and set(entry["space"]) <= known
     assert set(entry.get("fixed", {})) <= known - set(entry["space"])
@@ -50,16 +50,16 @@ def test_models_accept_both_ends_of_their_space(name: str, end: int) -> None:
         for key, span in SPACES[name]["space"].items()
     }
     settings = tune.suggest(optuna.trial.FixedTrial(ends), SPACES[name]["space"])  # type: ignore[arg-type]
-    model = MODELS[name](**SPACES[name].get("fixed", {}), **settings)
+    model = tune.model_of(name)(**SPACES[name].get("fixed", {}), **settings)
     assert json.loads(json.dumps({key: getattr(model, key) for key in settings})) == settings
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_stated_settings_are_a_trial_where_they_lie_inside(name: str) -> None:
     space = SPACES[name]["space"]
-    first = tune.stated(MODELS[name], space)
+    first = tune.stated(tune.model_of(name), space)
     if first is not None:
-        defaults = {key: getattr(MODELS[name](), key) for key in space}
+        defaults = {key: getattr(tune.model_of(name)(), key) for key in space}
         found = tune.suggest(optuna.trial.FixedTrial(first), space)  # type: ignore[arg-type]
         assert found == json.loads(json.dumps(defaults))
 
@@ -105,6 +105,13 @@ def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.Monk
     monkeypatch.setattr(tune, "validated", noted)
     tune.search("svd", "invented", 2, "cpu")
     assert seen == [(60, 3, "cpu")] * 2
+
+
+def test_a_search_under_a_name_of_its_own_is_about_the_model_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "validated", lambda model, split: float(model.likelihood == "logistic"))
+    assert isinstance(tune.model_of("mult_vae_logistic")(), MultVAE)
+    found = tune.search("mult_vae_logistic", "invented", 2, "cpu")
+    assert (found["model"], found["value"]) == ("mult_vae_logistic", 1.0)
 
 
 def test_the_same_search_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -169,4 +176,4 @@ def test_what_the_study_stores_is_what_its_spaces_ask_for(path: Path) -> None:
     values = [trial["value"] for trial in stored["trials"]]
     assert len(values) == tune.N_TRIALS
     assert stored["value"] == (min if stored["metric"] == "rmse" else max)(values)
-    MODELS[path.stem](**read_tuned(ROOT, path.stem))
+    tune.model_of(path.stem)(**read_tuned(ROOT, path.stem))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recsys_core.errors import StudyError
@@ -29,32 +30,36 @@ def both_genders(features: Features) -> Features:
     return Features(np.hstack([features.values, women]), (*features.columns, *["gender_F"] * women.shape[1]))
 
 
-def perceptron(n_inputs: int, widths: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers of these widths, with ReLU and dropout between them."""
+def perceptron(n_inputs: int, widths: tuple[int, ...], dropout: float = 0, activation: type = nn.ReLU) -> nn.Sequential:
+    """Linear layers of these widths, with activation and dropout between them."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise((n_inputs, *widths)):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(n_in, n_out), activation(), nn.Dropout(dropout)]
     return nn.Sequential(*layers[:-2])
 
 
 class MeanEmbedding(nn.Embedding):
     """Embeddings of (B,) codes; a code that no training row has, or outside the table, stands for the mean of the trained ones.
 
-    `counts` (n,) are the training rows of each code.
+    `counts` (n,) are the training rows of each code. A share `hidden` of the codes stands for the mean in training, too, so that
+    what follows learns to do without them.
     """
 
     trained: Tensor
 
-    def __init__(self, counts: np.ndarray, embedding_dim: int) -> None:
+    def __init__(self, counts: np.ndarray, embedding_dim: int, hidden: float = 0.0) -> None:
         super().__init__(len(counts), embedding_dim)
+        self.hidden = hidden
         self.register_buffer("trained", torch.as_tensor(counts > 0), persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return (B, D) embeddings; in training every code is a trained one."""
-        if self.training:
+        if self.training and not self.hidden:
             return super().forward(codes)
         inside = codes.clamp(0, len(self.trained) - 1)
         known = (codes == inside) & self.trained[inside]
+        if self.training:
+            known &= torch.rand(codes.shape, device=codes.device) >= self.hidden
         return torch.where(known[:, None], super().forward(inside), self.weight[self.trained].mean(dim=0))
 
 
@@ -115,8 +120,8 @@ class AttributeNet(nn.Module):
 
 
 @dataclass(kw_only=True)
-class RatingNetwork(NeuralRecommender):
-    """A recommender around an AttributeNet, trained on the squared error of stars / `scale`; ranks by predicted stars.
+class AttributeNetwork(NeuralRecommender):
+    """A recommender around an AttributeNet, which ranks by what the net makes of a pair.
 
     A user without history is answered from their attributes if these are given. `unread` attributes are left out, `numbers` are
     standardised (see `Attributes`).
@@ -146,10 +151,6 @@ class RatingNetwork(NeuralRecommender):
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
         return super()._batches(replace(train, ratings=train.ratings / np.float32(self.scale)), device)
 
-    @staticmethod
-    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
-        users, items, targets = batch
-        return mean_squared_error(module(users, items), targets)
 
     def _known_users(self, users: Tensor) -> Tensor:
         codes = users.to(self.device_)
@@ -162,29 +163,61 @@ class RatingNetwork(NeuralRecommender):
         nobody = torch.full((len(values),), -1, device=self.device_)
         return self.module_.user_vectors(nobody, self.module_.users(values))
 
+    def _every_item(self) -> Tensor:
+        """(I, H) vectors of the catalogue."""
+        return self.module_.item_vectors(torch.arange(self.train_.n_items, device=self.device_))
+
     def _all_items(self, user_vectors: Tensor) -> Tensor:
-        """(B, I) stars of every item for (B, H) user vectors: each side's are made once, and joined one user at a time."""
-        items = self.module_.item_vectors(torch.arange(self.train_.n_items, device=user_vectors.device))
+        """(B, I) scores of every item for (B, H) user vectors: each side's are made once, and joined one user at a time."""
+        items = self._every_item()
         rows = [self.module_.join(vector.expand(len(items), -1), items) for vector in user_vectors]
         return self.scale * torch.stack(rows)
 
-    def _stars(self, user_vectors: Tensor, items: Tensor) -> Tensor:
-        """(N,) stars, clipped to the scale of the training ratings."""
-        predicted = self.module_.join(user_vectors, self.module_.item_vectors(items.to(self.device_)))
-        return self._clipped(self.scale * predicted)
-
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return self._all_items(self._known_users(users))
-
-    def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
-        return self._stars(self._known_users(users), items)
 
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
         if features is None:
             return super()._cold_scores(users, features)
         return self._all_items(self._new_users(features))
 
+
+@dataclass(kw_only=True)
+class RatingNetwork(AttributeNetwork):
+    """An attribute network that is trained on the squared error of stars / `scale`; ranks by predicted stars."""
+
+    @staticmethod
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+        users, items, targets = batch
+        return mean_squared_error(module(users, items), targets)
+
+    def _stars(self, user_vectors: Tensor, items: Tensor) -> Tensor:
+        """(N,) stars, clipped to the scale of the training ratings."""
+        predicted = self.module_.join(user_vectors, self.module_.item_vectors(items.to(self.device_)))
+        return self._clipped(self.scale * predicted)
+
+    def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
+        return self._stars(self._known_users(users), items)
+
     def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
         if features is None:
             return super()._cold_ratings(users, items, features)
         return self._stars(self._new_users(features), items)
+
+
+@dataclass(kw_only=True)
+class VectorNetwork(AttributeNetwork):
+    """An attribute network whose users and items are vectors of one space, compared by their cosine: it can be searched."""
+
+    @torch.no_grad()
+    def item_vectors(self) -> Tensor:
+        """Return the (I, D) vectors of the catalogue, of length 1."""
+        return F.normalize(self._every_item(), dim=1)
+
+    @torch.no_grad()
+    def user_vectors(self, users: Tensor, features: Features | None = None) -> Tensor:
+        """Return the (B, D) vectors, of length 1, of training users, or of new ones with these (B, F) attributes."""
+        if features is None:
+            self._known(users, None)
+        vectors = self._known_users(users) if features is None else self._new_users(features)
+        return F.normalize(vectors, dim=1)

@@ -16,16 +16,19 @@ from recsys_core.models.baselines import Bias
 CELLS = 1_000_000  # padded numbers held at once
 
 
-def padded_rows(matrix: sparse.csr_matrix, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor]]:
+def padded_rows(
+    matrix: sparse.csr_matrix, rows: np.ndarray, n_cells: int = CELLS, least_width: int = 1
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor]]:
     """Yield rows of a sparse matrix as rectangles, so that many of them are computed with at once.
 
-    Rows of similar length come together and are padded to a power of two, at most twice their length. Yields positions in `rows`
+    Rows of similar length come together and are padded to a power of two, at most twice their length. A rectangle has at most
+    `n_cells`, counting `least_width` for shorter rows, or it is one row. Yields positions in `rows`
     (B,), and (B, W) column codes, values and marks of what is no padding (its column and value are 0).
     """
     starts, lengths = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
     widths = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
     for width in np.unique(widths):
-        group, step = np.flatnonzero(widths == width), max(1, CELLS // width)
+        group, step = np.flatnonzero(widths == width), max(1, n_cells // max(width, least_width))
         for positions in np.split(group, range(step, len(group), step)):
             present = np.arange(width) < lengths[positions, None]
             cells = np.where(present, starts[positions, None] + np.arange(width), 0)

@@ -1,13 +1,17 @@
-"""The weighted hybrid (Burke 2002): stars of several models, added up with weights that validation rows choose.
+"""Hybrids of several models: weighted and switching (Burke 2002), for stars and for rankings.
 
-    r̂_ui = μ + Σ_m w_m (r̂_ui^m - μ),   w = argmin_{w ≥ 0} Σ_validation (r_ui - r̂_ui)²
+    WeightedHybrid           r̂_ui = μ + Σ_m w_m (r̂_ui^m - μ),      w = argmin_{w ≥ 0} Σ_validation (r_ui - r̂_ui)²
+    WeightedRankingHybrid    score(u, i) = (1 - w) z_ui^1 + w z_ui^2,   z the comparable scores of two members
+    SwitchingHybrid          score(u, i) = score^1(u, i) if fewer than n items of u are known, else score^2(u, i)
 
-As in the blends of the Netflix Prize (Töscher, Jahrer & Bell 2009) the members learn from the training rows and the weights from
-validation rows; then the members learn again from both, and the weights stay. They need not add up to 1.
+As in the blends of the Netflix Prize (Töscher, Jahrer & Bell 2009) the members learn from the training rows and what is chosen, w
+or n, from validation rows; then the members learn again from both, and the choice stays. The weights of stars need not add up
+to 1; for rankings the choice is that of a few values at which validation NDCG@10 is highest, the first of equal ones.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,20 +22,64 @@ from torch import Tensor
 
 from recsys_core import evaluate, models
 from recsys_core.errors import StudyError, choose
-from recsys_core.interactions import Interactions
+from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 
 
 @dataclass(kw_only=True)
-class WeightedHybrid(Recommender):
-    """`members` are names of `MODELS` that predict ratings, with their settings; `weights` None are chosen on validation rows.
+class Hybrid(Recommender):
+    """What hybrids share: `members` are names of `MODELS` with their settings, and one setting is chosen if it is None."""
+
+    chooses: ClassVar[bool] = True
+    choice: ClassVar[str]  # the name of the setting that is chosen
+
+    members: dict[str, dict[str, Any]]
+
+    def _build(self) -> dict[str, Recommender]:
+        return {name: models.MODELS[name](**settings) for name, settings in self.members.items()}
+
+    def _fit(self, task: FitTask) -> None:
+        self.members_ = self._build()
+        for member in self.members_.values():
+            member.fit(task.train, task.validation, task.seed, task.validation_history)
+        stated = getattr(self, self.choice)
+        self.choice_ = torch.as_tensor(np.asarray(self._choose(task) if stated is None else stated))
+
+    @abstractmethod
+    def _choose(self, task: FitTask) -> Any:
+        """Return what the validation rows choose, or its default without such rows; the members are fitted."""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The choice, and what validation rows chose for the members."""
+        members = {name: settings | self.members_[name].chosen for name, settings in self.members.items()}
+        return {"members": members, self.choice: self.choice_.tolist()}
+
+    def _state(self) -> dict[str, Tensor]:
+        nested = {f"{name}.{key}": t for name, model in self.members_.items() for key, t in model._state().items()}
+        return nested | {"choice": self.choice_}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self.members_, self.choice_ = self._build(), state["choice"]
+        for name, member in self.members_.items():
+            start, member.train_ = f"{name}.", self.train_
+            member._restore({key.removeprefix(start): t for key, t in state.items() if key.startswith(start)})
+
+    @property
+    def n_parameters(self) -> int:
+        """Those of the members, and what was chosen."""
+        return self.choice_.numel() + sum(member.n_parameters for member in self.members_.values())
+
+
+@dataclass(kw_only=True)
+class WeightedHybrid(Hybrid):
+    """Stars of `members` that predict ratings; `weights` None are chosen on validation rows.
 
     Scores are the same weighted stars. Fitted without validation rows and without weights, all members count the same.
     """
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
-
-    chooses: ClassVar[bool] = True
+    choice: ClassVar[str] = "weights"
 
     members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"bayesian_fm": {}, "item_autorec": {}})
     weights: tuple[float, ...] | None = None
@@ -43,31 +91,19 @@ class WeightedHybrid(Recommender):
         if self.weights is not None and (len(self.weights) != len(self.members) or min(self.weights) < 0):
             raise StudyError(f"weights={self.weights}: give one of 0 or more to each of {', '.join(self.members)}.")
 
-    def _build(self) -> dict[str, Recommender]:
-        return {name: models.MODELS[name](**settings) for name, settings in self.members.items()}
-
-    def _fit(self, task: FitTask) -> None:
-        train, validation, seed, history = task.train, task.validation, task.seed, task.validation_history
-        self.mean, self.members_ = float(train.ratings.mean()), self._build()
-        for member in self.members_.values():
-            member.fit(train, validation, seed, history)
-        weights = np.full(len(self.members), 1 / len(self.members)) if self.weights is None else self.weights
-        if self.weights is None and validation is not None:
-            rated = [evaluate.rate(member, train, validation, history) for member in self.members_.values()]
-            deviations = np.column_stack([table["predicted"] - self.mean for table in rated])
-            weights = nnls(deviations, validation.ratings - self.mean)[0]
-        self.weights_ = torch.tensor(weights, dtype=torch.float64)
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """The weights, and what validation rows chose for the members."""
-        members = {name: settings | self.members_[name].chosen for name, settings in self.members.items()}
-        return {"members": members, "weights": tuple(self.weights_.tolist())}
+    def _choose(self, task: FitTask) -> Any:
+        if task.validation is None:
+            return np.full(len(self.members), 1 / len(self.members))
+        rows = task.train, task.validation, task.validation_history
+        stars = np.column_stack([evaluate.rate(member, *rows)["predicted"] for member in self.members_.values()])
+        mean = float(task.train.ratings.mean())
+        return nnls(stars - mean, task.validation.ratings - mean)[0]
 
     def _blend(self, stars: list[Tensor]) -> Tensor:
         """Add up the members' stars, all of one shape."""
-        deviations = torch.stack([each.cpu().double() - self.mean for each in stars], dim=-1)
-        return (self.mean + deviations @ self.weights_).float()
+        mean = float(self.train_.ratings.mean())
+        deviations = torch.stack([each.cpu().double() - mean for each in stars], dim=-1)
+        return (mean + deviations @ self.choice_).float()
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return self._blend([member.score(users) for member in self.members_.values()])
@@ -76,17 +112,94 @@ class WeightedHybrid(Recommender):
         stars = self._blend([member.predict(users, items, times=times) for member in self.members_.values()])
         return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
 
-    def _state(self) -> dict[str, Tensor]:
-        nested = {f"{name}.{key}": t for name, model in self.members_.items() for key, t in model._state().items()}
-        return nested | {"weights": self.weights_}
 
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.mean, self.members_, self.weights_ = float(self.train_.ratings.mean()), self._build(), state["weights"]
-        for name, member in self.members_.items():
-            start, member.train_ = f"{name}.", self.train_
-            member._restore({key.removeprefix(start): t for key, t in state.items() if key.startswith(start)})
+@dataclass(kw_only=True)
+class RankingHybrid(Hybrid):
+    """What the two hybrids for rankings share: two members, any of `MODELS`.
 
-    @property
-    def n_parameters(self) -> int:
-        """Those of the members, and the weights."""
-        return len(self.members) + sum(member.n_parameters for member in self.members_.values())
+    `tried_` holds the validation NDCG@10 of every value tried for what is chosen.
+    """
+
+    values: ClassVar[tuple[float, ...]]  # the first of them without validation rows
+    must_fold_in: ClassVar[slice]  # the members without whom the hybrid does not
+
+    def __post_init__(self) -> None:
+        choose("members", list(self.members), models.MODELS)
+        if len(self.members) != 2:
+            raise StudyError(f"members={list(self.members)}: name two different models.")
+        if not 0 <= (getattr(self, self.choice) or 0) <= max(self.values):
+            raise StudyError(f"{self.choice}={getattr(self, self.choice)}: allowed are 0 to {max(self.values)}.")
+        kinds = [models.MODELS[name].traits for name in self.members]
+        self.traits = Traits(  # type: ignore[misc]
+            stochastic=any(kind.stochastic for kind in kinds),
+            folds_in=all(kind.folds_in for kind in kinds[self.must_fold_in]),
+            uses_features=self.traits.uses_features and any(kind.uses_features for kind in kinds),
+        )
+
+    def _choose(self, task: FitTask) -> Any:
+        if task.validation is None:
+            return self.values[0]
+        ranking = evaluate.RankingTask(task.train, task.validation, task.validation_history, cutoffs=(10,))
+        self.tried_: dict[float, float] = {}
+        for value in self.values:
+            self.choice_ = torch.tensor(value)
+            self.tried_[value] = evaluate.mean_ndcg(self, ranking)
+        return max(self.tried_, key=self.tried_.__getitem__)
+
+
+@dataclass(kw_only=True)
+class WeightedRankingHybrid(RankingHybrid):
+    """Adds up the scores of two members, made comparable, with the `weight` of the second.
+
+    A member's score is comparable as what it lies above the mean of the user's scores, in units of their standard deviation, both
+    over what the user has not seen.
+    """
+
+    traits: ClassVar[Traits] = Traits(folds_in=True)
+    choice: ClassVar[str] = "weight"
+    values: ClassVar[tuple[float, ...]] = (0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+    must_fold_in: ClassVar[slice] = slice(None)
+
+    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"ease": {}, "implicit_user_knn": {}})
+    weight: float | None = None
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        told = None if history is self.train_ else history
+        unseen = torch.from_numpy(history.binary[users.cpu().numpy()].toarray() == 0)
+        first, second = (_standard(m.score(users, told).cpu().double(), unseen) for m in self.members_.values())
+        return torch.lerp(first, second, float(self.choice_)).float()
+
+
+def _standard(scores: Tensor, counted: Tensor) -> Tensor:
+    """(B, I) scores less their row's mean and in units of its standard deviation, over those that are `counted`."""
+    n = counted.sum(dim=1, keepdim=True).clamp(min=1)
+    centred = scores - (scores * counted).sum(dim=1, keepdim=True) / n
+    return centred / ((centred * counted).square().sum(dim=1, keepdim=True) / n).sqrt().clamp(min=1e-9)
+
+
+@dataclass(kw_only=True)
+class SwitchingHybrid(RankingHybrid):
+    """Asks the first member about users of whom fewer than `least_known` items are known, the second about all others.
+
+    About held-out users with any history, a first member that cannot fold in is not asked.
+    """
+
+    traits: ClassVar[Traits] = Traits(uses_features=True, folds_in=True)
+    choice: ClassVar[str] = "least_known"
+    values: ClassVar[tuple[float, ...]] = (1, 0, 10, 20, 30, 50, 100, 200, 500)
+    must_fold_in: ClassVar[slice] = slice(1, None)
+
+    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"demographic_popularity": {}, "ease": {}})
+    least_known: int | None = None
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        told, (first, second) = None if history is self.train_ else history, self.members_.values()
+        few = torch.as_tensor(history.user_counts)[users.cpu()] < self.choice_ * (told is None or first.traits.folds_in)
+        scores = torch.empty(len(users), history.n_items)
+        for member, mine in ((first, few), (second, ~few)):
+            if mine.any():
+                scores[mine] = member.score(users[mine], told).float().cpu()
+        return scores
+
+    def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
+        return list(self.members_.values())[int(self.choice_ == 0)]._cold_scores(users, features)

@@ -17,8 +17,17 @@ from recsys_core.sampling import Batches, Rows
 from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
 
 # Names that have one meaning in all networks, where they have them.
-COUNTS = ("batch_size", "embedding_dim", "hidden_dim", "n_negatives", "validation_users")
-STRENGTHS = ("dropout", "embedding_std", "regularisation")
+COUNTS = (
+    "batch_size",
+    "embedding_dim",
+    "hidden_dim",
+    "joint_dim",
+    "latent_dim",
+    "n_annealing_steps",
+    "n_negatives",
+    "validation_users",
+)
+STRENGTHS = ("dropout", "embedding_std", "regularisation", "id_dropout", "beta", "gamma", "log_q", "positive_weight")
 
 
 @dataclass(kw_only=True)
@@ -44,8 +53,9 @@ class NeuralRecommender(Recommender):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, **{name: 1 for name in self.hyperparameters if name.endswith("layers")})
-        if (dropout := getattr(self, "dropout", 0)) >= 1:
-            raise StudyError(f"dropout={dropout}: it must be below 1.")
+        for name in ("dropout", "id_dropout"):
+            if (share := getattr(self, name, 0)) >= 1:
+                raise StudyError(f"{name}={share}: it must be below 1.")
 
     @abstractmethod
     def _build(self, train: Interactions) -> nn.Module:
@@ -56,9 +66,8 @@ class NeuralRecommender(Recommender):
         columns = (train.users, train.items, train.ratings)
         return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
 
-    @staticmethod
     @abstractmethod
-    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
+    def _loss(self, module: nn.Module, *batch: Tensor) -> Tensor:
         """The loss of one batch, a scalar."""
 
     def _fit(self, task: FitTask) -> None:
@@ -89,10 +98,15 @@ class NeuralRecommender(Recommender):
             return None
         users = np.unique(task.validation.users)
         sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
-        rows, history = task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
+        return self._judge(
+            task.train, task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
+        )
+
+    def _judge(self, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
+        """What is measured on these validation rows after each epoch."""
         if self.traits.predicts_ratings:
-            return Validation("rmse", lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)), False)
-        ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
+            return Validation("rmse", lambda: evaluate.rmse(evaluate.rate(self, train, rows, history)), False)
+        ranking = evaluate.RankingTask(train, rows, history, cutoffs=(10,))
         return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), True)
 
     @property
