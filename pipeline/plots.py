@@ -39,6 +39,11 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Bayesian FM": MAGENTA,
     "RecommenderNet": ROSE,
     "Two-tower regressor": PINE,
+    "iALS": TEAL,
+    "BPR": ORANGE,
+    "Log loss MF": VERMILION,
+    "Weighted": MAGENTA,
+    "Switching": BROWN,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}

@@ -119,6 +119,7 @@ def test_conjugate_gradients_reach_the_exact_solution_in_as_many_steps_as_there_
         for steps in (0, 4, 1)
     )
     torch.testing.assert_close(near.items, exact.items, rtol=1e-3, atol=1e-3)
+    assert (near.items[UNSEEN_ITEM] == 0).all()
     assert (far.items - exact.items).abs().max() > 10 * (near.items - exact.items).abs().max()
 
 

@@ -14,6 +14,8 @@ users and items in turn and has no b_i; the other two draw unseen items anew for
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,31 +68,42 @@ class IALS(Recommender):
         users, items = (0.1 / self.embedding_dim**0.5 * side.to(resolve_device(self.device)) for side in start)
         by_item = by_user.T.tocsr()
         for _ in range(self.n_iterations):
-            users = self._solve(by_user, np.arange(len(users)), items, users)
-            items = self._solve(by_item, np.arange(len(items)), users, items)
+            users = self._approach(by_user, items, users)
+            items = self._approach(by_item, users, items)
         self.items = items
 
-    def _solve(self, seen: sparse.csr_matrix, rows: np.ndarray, facing: Tensor, start: Tensor | None = None) -> Tensor:
-        """(B, D) vectors of `rows` of `seen`, given those (O, D) of its columns; exact unless there are vectors to `start` from."""
-        everywhere = self.unobserved_weight * facing.T @ facing  # (D, D)
+    def _ridge(self, seen: sparse.csr_matrix, facing: Tensor) -> Tensor:
+        """(R, 1) regularisation of the vectors of rows of `seen`."""
+        counts = torch.from_numpy(np.diff(seen.indptr)[:, None]).to(facing).clamp(min=1)
+        return self.regularisation * (counts + self.unobserved_weight * len(facing)) ** self.regularisation_exponent
+
+    def _approach(self, seen: sparse.csr_matrix, facing: Tensor, vectors: Tensor) -> Tensor:
+        """(R, D) vectors of all rows of `seen`, given those (O, D) of its columns and those that the rows had before."""
+        if not self.n_conjugate_steps:
+            return self._solve(seen, np.arange(len(vectors)), facing)
+        everywhere, ridge = self.unobserved_weight * facing.T @ facing, self._ridge(seen, facing)
+        pairs = torch_csr(seen, facing.device)
+        target = pairs @ facing
+
+        def times(x: Tensor) -> Tensor:
+            weights = torch.sparse.sampled_addmm(pairs, x, facing.T, beta=0.0)  # the products at the seen pairs alone
+            return weights @ facing + x @ everywhere + ridge * x
+
+        return conjugate_gradients(times, target, vectors * target.any(dim=1, keepdim=True), self.n_conjugate_steps)
+
+    def _solve(self, seen: sparse.csr_matrix, rows: np.ndarray, facing: Tensor) -> Tensor:
+        """(B, D) exact vectors of `rows` of `seen`, given those (O, D) of its columns; 0 where somebody has seen nothing."""
+        everywhere, ridge = self.unobserved_weight * facing.T @ facing, self._ridge(seen, facing)[rows]
         solution = facing.new_zeros(len(rows), self.embedding_dim)
         facing = torch.cat([facing, facing.new_zeros(1, self.embedding_dim)])  # what padding looks up
         sizes = AT_ONCE // self.embedding_dim, self.embedding_dim
         for positions, columns, _, present in padded_rows(seen, rows, *sizes):
             vectors = facing[columns.masked_fill_(~present, -1).to(facing.device)]  # (B, W, D)
-            counts = present.sum(dim=1, keepdim=True).to(facing)
-            ridge = (
-                self.regularisation
-                * (counts + self.unobserved_weight * (len(facing) - 1)) ** self.regularisation_exponent
-            )
-            place, target = torch.from_numpy(positions).to(facing.device), vectors.sum(dim=1)  # (B, D)
-            if start is not None and self.n_conjugate_steps:
-                found = conjugate_gradients(vectors, everywhere, ridge, target, start[place], self.n_conjugate_steps)
-            else:
-                gram = torch.baddbmm(everywhere, vectors.mT, vectors)
-                gram.diagonal(dim1=1, dim2=2).add_(ridge)
-                found = torch.cholesky_solve(target[:, :, None], torch.linalg.cholesky(gram)).squeeze(2)
-            solution[place] = found * (counts > 0)
+            place = torch.from_numpy(positions).to(facing.device)
+            gram = torch.baddbmm(everywhere, vectors.mT, vectors)
+            gram.diagonal(dim1=1, dim2=2).add_(ridge[place])
+            factor = torch.linalg.cholesky(gram)
+            solution[place] = torch.cholesky_solve(vectors.sum(dim=1)[:, :, None], factor).squeeze(2)
         return solution
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
@@ -108,14 +121,16 @@ class IALS(Recommender):
         self.items = state["items"].to(resolve_device(self.device))
 
 
-def conjugate_gradients(
-    v: Tensor, everywhere: Tensor, ridge: Tensor, target: Tensor, x: Tensor, n_steps: int
-) -> Tensor:
-    """Approach, from (B, D) x, the solution of (Σ_w v_w v_wᵀ + A + ridge I) x = target for (B, W, D) v and (D, D) A."""
+def torch_csr(matrix: sparse.csr_matrix, device: torch.device) -> Tensor:
+    """The same sparse matrix in torch, which warns that these are new."""
+    starts, columns, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        sizes = list(matrix.shape)
+        return torch.sparse_csr_tensor(starts, columns, values, sizes, device=device, check_invariants=False)
 
-    def times(x: Tensor) -> Tensor:
-        return (v.mT @ (v @ x[:, :, None])).squeeze(2) + x @ everywhere + ridge * x
 
+def conjugate_gradients(times: Callable[[Tensor], Tensor], target: Tensor, x: Tensor, n_steps: int) -> Tensor:
+    """Approach, from (R, D) x, the solution of A x = target, whose rows are systems of their own; `times` computes A x."""
     direction = residual = target - times(x)
     square = residual.square().sum(dim=1, keepdim=True)
     for _ in range(n_steps):
