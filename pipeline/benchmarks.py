@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -32,12 +33,10 @@ from recsys_core.datasets import load
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
-from recsys_core.interactions import Interactions
-from recsys_core.losses import binary_cross_entropy
-from recsys_core.models import EASE, NCF
+from recsys_core.interactions import Features, Interactions
+from recsys_core.models import EASE, NCF, DiverseNCF, NeuMF
 from recsys_core.models.base import FitTask, Recommender, Traits
-from recsys_core.models.ncf import SIZES, Tower
-from recsys_core.sampling import PositivesAndNegatives
+from recsys_core.models.ncf import SIZES, Fusion, PairRecommender
 from recsys_core.splits import make_split
 from recsys_core.train import resolve_device, train_epoch
 
@@ -45,6 +44,7 @@ TIMINGS = ROOT / "reports" / "timings.csv"
 KEY = ["machine", "device"]
 TUTORIAL_SAMPLES = 300_000
 ROUNDS = 3
+LOOPS: dict[str, Callable[..., PairRecommender]] = {"NCF 3 layers": partial(NCF, **SIZES[3]), "NeuMF-8": NeuMF}
 
 
 def n_cores() -> int:
@@ -135,19 +135,31 @@ def tutorial_rate(train: Interactions) -> float:
     return len(data) / (time.perf_counter() - start)
 
 
-def loop_rate(train: Interactions, device: torch.device, batch_size: int = 8192) -> float:
-    """Samples per second of this study's loop over one whole epoch, sampling included."""
-    tower = Tower(train.n_users, train.n_items, **SIZES[3], activation="relu", embedding_std=0.01).to(device)
-    batches = PositivesAndNegatives(train, batch_size, 4, device)
-    optimiser = torch.optim.Adam(tower.parameters(), 1e-3, fused=True)
+def epoch_of(model: PairRecommender, train: Interactions, device: torch.device) -> Callable[[], object]:
+    """One whole epoch of the study's loop, sampling included, each time it is called."""
+    module, batches = model._build(train).to(device), model._batches(train, device)
+    optimiser = torch.optim.Adam(module.parameters(), model.learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(0)
+    return lambda: train_epoch(module, batches, model._loss, optimiser, generator, "float32")
 
-    def loss(module: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
-        return binary_cross_entropy(module(*batch))
 
-    start = time.perf_counter()
-    train_epoch(tower, batches, loss, optimiser, generator, "float32")
-    return 5 * len(train) / (time.perf_counter() - start)
+def loop_rate(train: Interactions, device: torch.device, name: str = "NCF 3 layers") -> float:
+    """Samples per second of this study's loop over one whole epoch."""
+    return 5 * len(train) / seconds(epoch_of(LOOPS[name](batch_size=8192), train, device))
+
+
+def naive_scores(fusion: Fusion, users: torch.Tensor, users_at_once: int = 64) -> torch.Tensor:
+    """NeuMF's (B, I) logits as they are usually computed: every pair with its own concatenated embeddings."""
+    product, tower = fusion.product, fusion.tower
+    n_items, scores = product.item_embedding.shape[1], []
+    for part in users.split(users_at_once):
+        rows, items = part.repeat_interleave(n_items), torch.arange(n_items, device=users.device).repeat(len(part))
+        factors = product.user_embedding.T[rows] * product.item_embedding.T[items]
+        hidden = torch.cat([tower.user_embedding.T[rows], tower.item_embedding.T[items]], dim=1)
+        for layer in tower.layers[:-1]:
+            hidden = torch.relu(layer(hidden))
+        scores.append((product.layers[-1](factors) + tower.layers[-1](hidden)).view(len(part), n_items))
+    return torch.cat(scores)
 
 
 @dataclass(kw_only=True)
@@ -170,16 +182,16 @@ class _Given(Recommender):
         raise NotImplementedError
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Time of one call, wall time unless another clock is given."""
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def side_by_side(device: str) -> float:
+def side_by_side(device: str, name: str) -> float:
     """Summed samples per second of two processes with one thread each, running at the same time."""
-    line = [sys.executable, "-m", "pipeline.benchmarks", "--device", device, "--loop-only"]
+    line = [sys.executable, "-m", "pipeline.benchmarks", "--device", device, "--loop-only", name]
     processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     return sum(float(process.communicate()[0]) for process in processes)
 
@@ -189,13 +201,44 @@ def measure_loops(train: Interactions, device: torch.device) -> dict[str, tuple[
     rates: dict[str, list[float]] = {}
     threads = torch.get_num_threads()
     for _ in range(ROUNDS):
-        rates.setdefault("tutorial loop, batch 256", []).append(tutorial_rate(train))
+        rates.setdefault("NCF 3 layers: tutorial loop, batch 256", []).append(tutorial_rate(train))
         for count in sorted({1, threads}):
             torch.set_num_threads(count)
-            rates.setdefault(f"study's loop, batch 8,192, threads {count}", []).append(loop_rate(train, device))
-        if device.type == "cpu":
-            rates.setdefault("study's loop, two processes of one thread", []).append(side_by_side("cpu"))
-    return {f"NCF 3 layers: {name}": (statistics.median(values), "samples/s") for name, values in rates.items()}
+            for name in LOOPS:
+                rates.setdefault(f"{name}: study's loop, batch 8,192, threads {count}", []).append(
+                    loop_rate(train, device, name)
+                )
+        for name in LOOPS if device.type == "cpu" else ():
+            rates.setdefault(f"{name}: study's loop, two processes of one thread", []).append(side_by_side("cpu", name))
+    return {name: (statistics.median(values), "samples/s") for name, values in rates.items()}
+
+
+def measure_neural_filtering(train: Interactions, device: torch.device) -> dict[str, tuple[float, str]]:
+    """NeuMF's scores of everything with and without the split, and what the diversity regulariser adds to an epoch; one thread.
+
+    Where the data have no genres, some are made up. Both epochs are in processor time, in turns, at the report's batch.
+    """
+    torch.set_num_threads(1)
+    flags = np.random.default_rng(0).random((train.n_items, 18)) < 0.1
+    genres = Features(flags.astype(np.float32), tuple(f"genre_{number}" for number in range(18)))
+    train = train if train.item_features is not None else replace(train, item_features=genres)
+    fusion = NeuMF()._build(train).to(device)
+    assert isinstance(fusion, Fusion)
+    everyone, epochs = torch.arange(train.n_users, device=device), {}
+    scoring = {"": lambda: fusion.score_all(everyone), ", pair by pair": lambda: naive_scores(fusion, everyone)}
+    with torch.no_grad():
+        taken = {name: [seconds(job) for _ in range(ROUNDS)] for name, job in scoring.items()}
+    for batch_size in (2048, 8192):
+        pair = [epoch_of(kind(batch_size=batch_size), train, device) for kind in (NCF, DiverseNCF)]
+        turns = [[seconds(epoch, time.process_time) for epoch in pair] for _ in range(ROUNDS)]
+        plain, regularised = np.median(turns, axis=0)
+        epochs[f"NCF 3 layers: epoch with diversity regulariser, batch {batch_size:,}"] = (
+            float(regularised / plain),
+            "of one without",
+        )
+    torch.set_num_threads(n_cores())
+    measured = {f"NeuMF-8: score every user and film{name}": (statistics.median(t), "s") for name, t in taken.items()}
+    return measured | epochs
 
 
 def measure_models(train: Interactions, device: torch.device) -> dict[str, tuple[float, str]]:
@@ -228,16 +271,17 @@ def main() -> None:
     """Measure and store; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--loop-only", action="store_true", help="print the loop's samples per second and stop")
+    parser.add_argument("--loop-only", choices=LOOPS, help="print this model's samples per second in the loop and stop")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     train, data = benchmark_rows()
     if arguments.loop_only:
         torch.set_num_threads(1)
-        print(loop_rate(train, device))
+        print(loop_rate(train, device, arguments.loop_only))
         return
     torch.set_num_threads(n_cores())
-    measured = measure_loops(train, device) | measure_models(train, device) | study_runs()
+    measured = measure_loops(train, device) | measure_models(train, device)
+    measured |= measure_neural_filtering(train, device) | study_runs()
     table = pd.DataFrame(
         [{"what": what, "value": float(f"{value:.4g}"), "unit": unit} for what, (value, unit) in measured.items()]
     )

@@ -24,6 +24,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Bias": SKY,
     "EASE": GREEN,
     "NCF": BLUE,
+    "GMF": TEAL,
+    "NeuMF": INDIGO,
     "Embedding recommender": ORANGE,
     "Segments (genres)": PURPLE,
     "Segments (age": VERMILION,

@@ -1,0 +1,90 @@
+"""Comparisons of the chapters on neural filtering, S4's listing of its regulariser, and the naive scoring that is timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from boards import PLAYERS, board, fitted
+
+from pipeline.benchmarks import naive_scores
+from pipeline.neural_filtering import compared, listing_penalties, listing_penalty, trade_off
+from recsys_core.errors import StudyError
+from recsys_core.models.ncf import Fusion
+
+
+def users() -> pd.DataFrame:
+    """Three models of 200 users: the second is better than the first, the third as good up to noise; one has two settings."""
+    noise = np.random.default_rng(0).normal(size=(2, 200))
+    values = {
+        ("a", "tuned"): noise[0],
+        ("a", "stated"): noise[0] - 9,
+        ("b", "tuned"): noise[0] + 1,
+        ("c", "stated"): noise[1],
+    }
+    frames = [
+        pd.DataFrame(
+            {"user": range(200), "model": model, "settings": settings, "protocol": "loo-full", "ndcg@10": each}
+        )
+        for (model, settings), each in values.items()
+    ]
+    return pd.concat(frames)
+
+
+def test_models_are_compared_user_by_user_with_the_settings_asked_for() -> None:
+    table = compared(users(), "loo-full", "ndcg@10", [("b", "a"), ("a", "b"), ("c", "a")], "tuned")
+    assert table["verdict"].tolist() == ["better than", "worse than", "not to be told from"]
+    assert table["difference"].tolist()[:2] == pytest.approx([1, -1])
+
+
+def test_a_model_without_rows_is_named() -> None:
+    with pytest.raises(StudyError, match="d: 0 rows of users under loo-full"):
+        compared(users(), "loo-full", "ndcg@10", [("d", "a")], "tuned")
+
+
+def test_the_listing_correlates_genres_and_its_text_films() -> None:
+    genres = np.random.default_rng(1).integers(0, 2, (30, 4)).astype(float)
+    scores = np.random.default_rng(2).normal(size=30)
+    top = genres[np.argsort(-scores)[:10]]
+    listing, films = listing_penalty(scores, genres, 0.5)
+    assert listing == pytest.approx(0.5 * np.nansum(np.corrcoef(top.T)))
+    with np.errstate(invalid="ignore"):
+        assert films == pytest.approx(0.5 * np.nansum(np.corrcoef(top)))
+
+
+def test_the_listing_s_penalty_is_the_same_for_scores_that_differ_a_little() -> None:
+    genres = np.random.default_rng(1).integers(0, 2, (30, 4)).astype(float)
+    scores = np.random.default_rng(2).normal(size=30)
+    moved = scores + 1e-6 * np.random.default_rng(3).normal(size=30)
+    assert listing_penalty(scores, genres) == listing_penalty(moved, genres)
+
+
+def test_the_ten_films_of_a_batch_are_those_with_its_highest_scores() -> None:
+    model, train = fitted("ncf"), board(False)
+    table = listing_penalties(model, train, 2, batch_size=500)
+    assert list(table) == ["listing", "films", "users"]
+    assert len(table) == 2
+    assert table["users"].between(1, 10).all()
+
+
+def test_a_trade_off_has_a_line_for_each_setting_in_order() -> None:
+    results = pd.DataFrame(
+        [
+            {"protocol": protocol, "metric": metric, "model": model, "value": value + seed}
+            for protocol, metric in (("p", "x"), ("q", "y"))
+            for model, value in (("two", 2.0), ("one", 1.0))
+            for seed in (0, 1)
+        ]
+    )
+    table = trade_off(results, {0.1: "one", 0.2: "two"}, ("p", "x"), ("q", "y"))
+    assert table.index.tolist() == [0.1, 0.2]
+    assert table["x"].tolist() == table["y"].tolist() == [1.5, 2.5]
+    assert table["y sd"].tolist() == pytest.approx([0.5**0.5] * 2)
+
+
+def test_the_naive_scoring_that_is_timed_gives_the_same_scores() -> None:
+    module = fitted("neumf").module_  # type: ignore[attr-defined]
+    assert isinstance(module, Fusion)
+    with torch.no_grad():
+        torch.testing.assert_close(naive_scores(module, PLAYERS, 7), module.score_all(PLAYERS), rtol=1e-5, atol=1e-5)
