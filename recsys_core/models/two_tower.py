@@ -43,7 +43,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_core.errors import at_least
 from recsys_core.interactions import Interactions
 from recsys_core.losses import cosine_alignment, in_batch_softmax
 from recsys_core.models.attributes import (
@@ -234,10 +233,6 @@ class DSSM(VectorNetwork):
     id_dropout: float = 0.1
     temperature: float = 0.1
     log_q: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, temperature=0.001)
 
     def _build(self, train: Interactions) -> nn.Module:
         return DSSMNet(train, *self._sides(train), self)
