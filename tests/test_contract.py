@@ -606,7 +606,7 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("joint_embedding", "joint_dim", 0),
         ("joint_embedding", "gamma", -1.0),
         ("joint_embedding", "dropout", 1.0),
-        ("dssm", "temperature", -0.1),
+        ("dssm", "temperature", 0.0),
         ("dssm", "id_dropout", 1.0),
         ("dssm", "id_dropout", -0.1),
         ("dssm", "log_q", -1.0),

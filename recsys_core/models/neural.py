@@ -46,9 +46,7 @@ class NeuralRecommender(Recommender):
             setattr(self, name, widths := tuple(getattr(self, name)))
             if min(widths, default=1) < 1:
                 raise StudyError(f"{name}={widths}: give the width, at least 1, of each hidden layer.")
-        limits = {"dropout": 1, "id_dropout": 1} | dict.fromkeys(
-            ("embedding_std", "gamma", "log_q", "temperature"), np.inf
-        )
+        limits = {"dropout": 1, "id_dropout": 1, "embedding_std": np.inf, "gamma": np.inf, "log_q": np.inf}
         for name, limit in limits.items():
             if not 0 <= getattr(self, name, 0) < limit:
                 raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more and below {limit}.")
