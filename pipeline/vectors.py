@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from pipeline import plots
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.attributes import VectorNetwork
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.retrieval import VectorIndex
 
 SHADES = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, plots.PURPLE, plots.INDIGO, plots.OLIVE, plots.BROWN)
 
@@ -94,3 +96,14 @@ def spread_titles(places: np.ndarray, candidates: Sequence[int], least: float) -
         if all(across > 0.3 or up > least for across, up in apart):
             chosen.append(item)
     return chosen
+
+
+def index_recall(
+    model: VectorNetwork, users: Tensor, exact: Tensor, n_lists: int, n_probes: Sequence[int]
+) -> "pd.Series[float]":
+    """Recall of `exact` (B, k) by the index with so many cells, for each number of cells looked into."""
+    vectors, k = model.item_vectors(), exact.shape[1]
+    found = {n: VectorIndex(vectors, n_lists, n).for_users(model, users, k) for n in n_probes}
+    return pd.Series({n: recall_of(items, exact) for n, items in found.items()}, name=f"recall@{k}").rename_axis(
+        "cells"
+    )
