@@ -82,7 +82,7 @@ def draw_film_map(places: np.ndarray, genres: np.ndarray, titles: dict[int, str]
     for item, title in titles.items():
         axes.plot(*places[item], "o", color="black", markersize=4, markerfacecolor="none")
         axes.annotate(title, places[item], (4, 4), textcoords="offset points", fontsize=8, bbox=box)
-    axes.set(xticks=[], yticks=[])
+    axes.set_axis_off()
     figure.legend(loc="outside lower center", ncols=5, markerscale=2)
     return figure
 
@@ -107,3 +107,22 @@ def index_recall(
     return pd.Series({n: recall_of(items, exact) for n, items in found.items()}, name=f"recall@{k}").rename_axis(
         "cells"
     )
+
+
+def latencies(timings: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `reports/timings.csv` on searching as a table: a row per number of films, a column per way, empty without rows."""
+    parts = timings["what"].str.extract(r"^(?P<way>.+), (?P<films>[\d,]+) films$")
+    rows = parts.assign(value=timings["value"]).dropna()
+    rows["films"] = rows["films"].str.replace(",", "").astype(int)
+    return rows.pivot_table(index="films", columns="way", values="value")
+
+
+def draw_latencies(table: pd.DataFrame, title: str) -> Figure:
+    """Milliseconds a query by the size of the catalogue, both on logarithmic scales; `table` comes from `latencies`."""
+    figure, axes = plt.subplots()
+    ways = [way for way in table.columns if "recall" not in way]
+    for way, shade in zip(ways, (plots.BLUE, plots.GREEN, plots.VERMILION)):
+        axes.plot(table.index, table[way], "o-", color=shade, label=way)
+    axes.set(xscale="log", yscale="log", xlabel="Films in the catalogue", ylabel="Milliseconds a query", title=title)
+    axes.legend()
+    return figure

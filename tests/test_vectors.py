@@ -11,7 +11,7 @@ from helpers import invented_movielens
 
 from pipeline.benchmark_retrieval import measure_retrieval
 from pipeline.titles import title_words, with_title_words
-from pipeline.vectors import VectorProfile, film_map, main_genre, recall_of, spread_titles
+from pipeline.vectors import VectorProfile, draw_latencies, film_map, latencies, main_genre, recall_of, spread_titles
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.interactions import Features
@@ -74,3 +74,11 @@ def test_the_benchmark_measures_each_catalogue_on_one_thread_and_gives_the_threa
     assert torch.get_num_threads() == before
     assert {"DSSM: exact search, 200 films", "NCF 3 layers: one user, 400 films"} <= set(measured)
     assert all(value > 0 for value, _ in measured.values())
+
+
+def test_latencies_are_a_table_by_catalogue_and_way() -> None:
+    rows = [("DSSM: index, 1,682 films", 0.1), ("DSSM: index, 10,000 films", 0.2), ("EASE: fit", 3.0)]
+    table = latencies(pd.DataFrame(rows, columns=["what", "value"]))
+    assert table.to_dict() == {"DSSM: index": {1682: 0.1, 10000: 0.2}}
+    assert len(draw_latencies(table, "title").axes[0].lines) == 1
+    assert latencies(pd.DataFrame([("EASE: fit", 3.0)], columns=["what", "value"])).empty
