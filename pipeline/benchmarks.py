@@ -26,6 +26,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.benchmark_retrieval import measure_retrieval
 from pipeline.results import public_versions
 from pipeline.study import ROOT
 from recsys_core import evaluate
@@ -281,12 +282,13 @@ def main() -> None:
         return
     torch.set_num_threads(n_cores())
     measured = measure_loops(train, device) | measure_models(train, device)
-    measured |= measure_neural_filtering(train, device) | study_runs()
+    measured |= measure_neural_filtering(train, device) | measure_retrieval() | study_runs()
     table = pd.DataFrame(
         [{"what": what, "value": float(f"{value:.4g}"), "unit": unit} for what, (value, unit) in measured.items()]
     )
     table = table.assign(machine=machine_name(device), device=device.type, data=data, versions=public_versions())
     table.loc[table["what"].str.startswith("notebook"), "data"] = "ml-100k"
+    table.loc[table["what"].str.endswith(" films"), "data"] = "synthetic vectors"
     table = table[[*KEY, "what", "value", "unit", "data", "versions"]]
     print(table[["what", "value", "unit"]].to_string(index=False))
     if TIMINGS.exists():

@@ -72,13 +72,14 @@ def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.
     plan, known = MEASUREMENTS[split.protocol], getattr(split, train)
     overlap = split.protocol == "as-reported"
     summaries, users = [], []
-    if plan.rating and model.traits.predicts_ratings:
+    rates = plan.rating and model.traits.predicts_ratings
+    if rates:
         rated = evaluate.rate(model, known, split.test, split.test_history, overlap)
         summaries.append(_rating_summary(rated).assign(variant=split.variant))
         by_user = rated.groupby("user")["squared_error"].agg(["sum", "size"]).reset_index()
         by_user.columns = ["user", "squared_error", "n_rows"]
         users.append(by_user.astype({"n_rows": "float64"}).assign(variant=split.variant))
-    if plan.ranking and (split.negatives is not None or split.protocol != "as-reported"):
+    if plan.ranking and (split.negatives is not None or split.protocol != "as-reported" or not rates):
         for suffix, stars in plan.relevance:
             test = split.test if not stars else split.test.take(split.test.ratings >= stars)
             task = evaluate.RankingTask(

@@ -56,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "embedding_dim": 32,
         "joint_dim": 16,
     },
-    "dssm": {"epochs": 6, "batch_size": 32, "learning_rate": 0.01, "embedding_dim": 16, "layers": (32,)},
+    "dssm": {"epochs": 6, "batch_size": 32, "embedding_dim": 16, "layers": (32,), "temperature": 0.1},
 }
 TOLD_STARS = {"joint_embedding"}  # ranks only, and yet learns from what is not liked
 SEES_GENRES_ONLY = {

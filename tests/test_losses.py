@@ -12,8 +12,10 @@ from torch.distributions import Bernoulli, Multinomial, Normal, kl_divergence
 from recsys_core import metrics
 from recsys_core.losses import (
     binary_cross_entropy,
+    cosine_alignment,
     gaussian,
     gaussian_divergence,
+    in_batch_softmax,
     logistic,
     mean_squared_error,
     multinomial,
@@ -149,3 +151,33 @@ def test_without_more_candidates_than_places_there_is_nothing_to_diversify(n_can
 def test_one_film_many_times_has_no_pairs_and_no_nan() -> None:
     logits, genres, items = candidates()
     assert similarity_within_lists(logits, genres, torch.zeros_like(items)) == 0
+
+
+def test_the_alignment_equals_torch_s_cosine_embedding_loss() -> None:
+    first, second = (torch.randn(6, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    liked = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
+    expected = F.cosine_embedding_loss(first, second, 2 * liked - 1)
+    torch.testing.assert_close(cosine_alignment(first, second, liked), expected)
+
+
+def test_the_in_batch_softmax_equals_its_formula_written_out() -> None:
+    users, vectors = (torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    items, log_q = torch.tensor([5, 2, 5, 7]), torch.tensor([-1.0, -2.0, -1.0, -3.0])
+    vectors[2] = vectors[0]
+    losses = []
+    for row in range(4):
+        others = [other for other in range(4) if other == row or items[other] != items[row]]
+        corrected = torch.stack([users[row] @ vectors[other] - log_q[other] for other in others])
+        losses.append(corrected.logsumexp(0) - corrected[others.index(row)])
+    torch.testing.assert_close(in_batch_softmax(users, vectors, items, log_q), torch.stack(losses).mean())
+
+
+def test_with_the_correction_a_popular_negative_weighs_no_more_than_a_rare_one() -> None:
+    """A draw of many rows from a skewed catalogue: the corrected loss is near the loss over the whole catalogue."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.tensor([0.6, 0.3, 0.08, 0.02])
+    catalogue, user = torch.randn(4, 3, generator=generator), torch.randn(3, generator=generator)
+    full = (catalogue @ user).logsumexp(0)
+    items = torch.multinomial(q, 20_000, replacement=True, generator=generator)
+    sampled = (catalogue[items] @ user - q.log()[items]).logsumexp(0) - torch.log(torch.tensor(20_000.0))
+    torch.testing.assert_close(sampled, full, rtol=0.02, atol=0.02)

@@ -15,7 +15,7 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.features import encode
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import EmbeddingRecommender, RecommenderNet, TwoTowerRegressor
+from recsys_core.models import EmbeddingRecommender, JointEmbedding, RecommenderNet, TwoTowerRegressor
 from recsys_core.models.attributes import Attributes, MeanEmbedding, both_genders, perceptron
 from recsys_core.models.demographic import DemographicNet
 from recsys_core.splits import make_split
@@ -270,3 +270,31 @@ def test_a_year_without_training_rows_stands_for_the_mean_of_the_others() -> Non
     assert isinstance(net, DemographicNet)
     vectors = net.item_vectors(torch.tensor([29]))[0, :16]
     torch.testing.assert_close(vectors, net.year_embedding.weight[:3].mean(dim=0))
+
+
+def test_hidden_codes_stand_for_the_mean_in_training() -> None:
+    embedding = MeanEmbedding(np.array([3, 0, 1]), 4, hidden=1.0).train()
+    mean = (embedding.weight[0] + embedding.weight[2]) / 2
+    torch.testing.assert_close(embedding(torch.tensor([0, 2])), mean.expand(2, 4))
+    shown = MeanEmbedding(np.array([3, 0, 1]), 4).train()
+    assert torch.equal(shown(torch.tensor([0, 2])), shown.weight[[0, 2]])
+
+
+def test_the_joint_embedding_chooses_its_epoch_by_the_accuracy_of_liked() -> None:
+    rows = people()
+    held_out = rows.take(rows.users == 3)
+    model = JointEmbedding(epochs=3, batch_size=128, hidden_dim=8, embedding_dim=8, joint_dim=4, device="cpu")
+    model.fit(rows.take(rows.users != 3), held_out)
+    assert model.history_ is not None
+    accuracies = [epoch["accuracy"] for epoch in model.history_.epochs]
+    expected = float(((model.logits(held_out) > 0).numpy() == (held_out.ratings >= 4)).mean())
+    assert accuracies[model.history_.best_epoch - 1] == max(accuracies) == pytest.approx(expected)
+
+
+def test_the_linear_head_of_the_joint_embedding_gives_everybody_one_order_and_the_cosine_does_not() -> None:
+    rows = people()
+    sizes = {"hidden_dim": 8, "embedding_dim": 8, "joint_dim": 4, "epochs": 3, "batch_size": 128, "device": "cpu"}
+    for by_cosine in (False, True):
+        scores = JointEmbedding(**sizes, by_cosine=by_cosine).fit(rows).score(torch.arange(39))
+        gaps = scores - scores[:, :1]  # of every item to the first
+        assert torch.allclose(gaps, gaps[:1].expand_as(gaps), atol=1e-5) is not by_cosine
