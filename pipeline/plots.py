@@ -39,6 +39,10 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Bayesian FM": MAGENTA,
     "RecommenderNet": ROSE,
     "Two-tower regressor": PINE,
+    "Mult-VAE": PURPLE,
+    "Mult-DAE": VERMILION,
+    "Autoencoder": SKY,
+    "iALS": TEAL,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
