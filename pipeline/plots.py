@@ -39,6 +39,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Bayesian FM": MAGENTA,
     "RecommenderNet": ROSE,
     "Two-tower regressor": PINE,
+    "User kNN": OLIVE,
+    "Item kNN": WINE,
     "iALS": TEAL,
     "BPR": ORANGE,
     "Log loss MF": VERMILION,
