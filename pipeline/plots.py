@@ -44,6 +44,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Mult-VAE": PURPLE,
     "Mult-DAE": VERMILION,
     "Autoencoder": SKY,
+    "User kNN": OLIVE,
+    "Item kNN": WINE,
     "iALS": TEAL,
     "BPR": ORANGE,
     "Log loss MF": VERMILION,
