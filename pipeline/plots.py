@@ -39,6 +39,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Bayesian FM": MAGENTA,
     "RecommenderNet": ROSE,
     "Two-tower regressor": PINE,
+    "DSSM": MAGENTA,
+    "Joint embedding": ORANGE,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
