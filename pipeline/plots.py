@@ -51,6 +51,8 @@ FAMILIES = {  # the first word or two of a model's name → colour
     "Log loss MF": VERMILION,
     "Weighted": MAGENTA,
     "Switching": BROWN,
+    "DSSM": MAGENTA,
+    "Joint embedding": ORANGE,
 }
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
