@@ -1,7 +1,5 @@
 """One loader for every MovieLens release, two benchmarks and own files, with a verified parquet cache."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -18,14 +16,13 @@ import pandas as pd
 import psutil
 
 from recsys_core import formats, sources
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, choose
 from recsys_core.files import atomic_path
 from recsys_core.formats import Scale, Tables
 from recsys_core.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS, Release
 
 CACHE_FORMAT = 1  # raise it whenever the normalised frames change
 Keep = Literal["first", "last"] | None
-NAMES: tuple[str, ...] = tuple(RELEASES)
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +64,7 @@ class MovieLens:
 
 
 def load(name: str | Path, movies: Path | None = None, users: Path | None = None, keep: Keep = None) -> MovieLens:
-    """Load a data set by name (one of `NAMES`), or own data by the path of a CSV file of ratings.
+    """Load a data set by name (one of `RELEASES`), or own data by the path of a CSV file of ratings.
 
     Own ratings have the columns user_id, item_id, rating, timestamp; `movies` (item_id, title, genres) and
     `users` (user_id, age, gender, occupation, zip_code) are optional further CSV files. `keep` says which of
@@ -81,7 +78,7 @@ def load(name: str | Path, movies: Path | None = None, users: Path | None = None
         return _assemble(str(name), tables, release.scale, meta["source"], meta["sha256"])
     path = Path(name)
     if not (isinstance(name, Path) or path.suffix == ".csv" or path.is_file()):
-        raise StudyError(f"Unknown data set {name!r}: use {', '.join(NAMES)}, or the path of a CSV file of ratings.")
+        raise StudyError(f"Unknown data set {name!r}: use {', '.join(RELEASES)}, or the path of a CSV file of ratings.")
     tables = formats.read_own(path, movies and Path(movies), users and Path(users), HALF_STARS)
     tables["ratings"] = _unique(tables["ratings"], path, keep)
     scale = WHOLE_STARS if (tables["ratings"]["rating"] % 1 == 0).all() else HALF_STARS
@@ -127,15 +124,12 @@ def _assemble(name: str, tables: Tables, scale: Scale, source: str, sha256: str)
 
 def _unique(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame:
     """Drop the rows of a repeated (user_id, item_id) that `keep` does not want; without it refuse them."""
-    if keep not in (None, "first", "last"):
-        raise StudyError(f"keep={keep!r} is unknown; use 'first' or 'last'.")
+    choose("keep", keep, (None, "first", "last"))
     repeated = ratings.duplicated(["user_id", "item_id"], keep or "first")
     if repeated.any() and keep is None:
         user, item = ratings[["user_id", "item_id"]].to_numpy()[repeated.to_numpy().argmax()]
-        raise StudyError(
-            f"{where}: {repeated.sum():,} rows repeat the user_id and item_id of an earlier one (first: {user}, "
-            f"{item}); remove them, or for an own file choose keep='first' or keep='last'."
-        )
+        twice = f"{repeated.sum():,} rows repeat the user_id and item_id of an earlier one (first: {user}, {item})"
+        raise StudyError(f"{where}: {twice}; remove them, or for an own file choose keep='first' or keep='last'.")
     return ratings[~repeated].reset_index(drop=True)
 
 

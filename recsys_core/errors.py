@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class StudyError(ValueError):
     """Says in one sentence what was wrong, where, and what to do."""
@@ -16,7 +18,11 @@ def choose(name: str, values: object, known: Iterable[object]) -> None:
 
 
 def at_least(model: object, **smallest: float) -> None:
-    """Check that attributes of a model are not below their smallest value; StudyError names the one that is."""
-    for name, value in smallest.items():
-        if getattr(model, name) < value:
-            raise StudyError(f"{name}={getattr(model, name)}: it must be at least {value}.")
+    """Check that attributes, one or several numbers or None, are not below their smallest value; StudyError names the one that is.
+
+    A name that is no attribute of the model is passed over.
+    """
+    for name, least in smallest.items():
+        value = getattr(model, name, None)
+        if value is not None and not np.all(np.asarray(value) >= least):
+            raise StudyError(f"{name}={value}: it must be at least {least:g}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,10 +127,9 @@ def _check_rows(train: Interactions, history: Interactions | None, test: Interac
         shared = np.intersect1d(known.pair_keys, test.pair_keys)
         if shared.size:
             user, item = divmod(int(shared[0]), known.n_items)
-            raise StudyError(
-                f"{shared.size} of {len(test)} test rows were also seen in {where}, the first is user code {user}, "
-                f"item code {item}: split again, or pass allow_overlap=True to measure a reported leak."
-            )
+            seen = f"{shared.size} of {len(test)} test rows were also seen in {where}"
+            first = f"the first is user code {user}, item code {item}"
+            raise StudyError(f"{seen}, {first}: split again, or pass allow_overlap=True to measure a reported leak.")
 
 
 @dataclass(frozen=True)
@@ -149,16 +148,17 @@ class RankingTask:
     cutoffs: tuple[int, ...] = CUTOFFS
     allow_overlap: bool = False
     users: np.ndarray | None = None
-    seen: Interactions = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seen", self.train if self.history is None else self.history)
         n_items = self.train.n_items
         if not all(1 <= cutoff <= n_items for cutoff in self.cutoffs):
-            raise StudyError(
-                f"cutoffs={self.cutoffs}: each must lie between 1 and the {n_items} items of the catalogue."
-            )
+            raise StudyError(f"cutoffs={self.cutoffs}: each must lie between 1 and the {n_items} items there are.")
         _check_rows(self.train, self.history, self.test, self.allow_overlap)
+
+    @property
+    def seen(self) -> Interactions:
+        """What is known of the test users."""
+        return self.train if self.history is None else self.history
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield users in batches: first those with a history, then those without, never mixed."""
@@ -193,7 +193,7 @@ def known_of(
     told = seen if history is not None and model.traits.folds_in else seen.take(np.empty(0, np.int64))
     attributes = seen.user_features
     if attributes is not None:
-        attributes = Features(attributes.values[users], attributes.columns)
+        attributes = attributes.take(users)
     return told, attributes if model.traits.uses_features else None
 
 
@@ -275,9 +275,8 @@ def rate(
             fallback[group] = model.fallback(users, told, attributes).cpu()
     actual, estimate = test.ratings.astype(np.float64), predicted.double().numpy()
     table = pd.DataFrame({"user": test.users, "item": test.items, "actual": actual, "predicted": estimate})
-    table["squared_error"] = metrics.squared_error(estimate, actual)
-    table["absolute_error"] = metrics.absolute_error(estimate, actual)
-    return table.assign(fallback=fallback.numpy())
+    errors = {"squared_error": (estimate - actual) ** 2, "absolute_error": np.abs(estimate - actual)}
+    return table.assign(**errors, fallback=fallback.numpy())
 
 
 def rmse(rated: pd.DataFrame) -> float:

@@ -3,8 +3,6 @@
 Values are raw (years, ages, flags); a model that needs them on one scale standardises them by its training rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,9 +62,7 @@ def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
     users = data.users.set_index("user_id").reindex(user_ids)
     if users["age"].isna().any():
         missing = users.index[users["age"].isna()].tolist()[0]
-        raise StudyError(
-            f"User {missing!r} has ratings but no row in the user table: add one with age, gender and occupation."
-        )
+        raise StudyError(f"User {missing!r} has ratings but no row in the user table: add one with all attributes.")
     table = pd.DataFrame({"age": users["age"].astype("float64"), "gender": (users["gender"] == "M").astype(float)})
     table = table.join(_flags(users["occupation"], "occupation_"))
     table["zip"] = Vocabulary(user_ids, np.empty(0), zip_codes(data, user_ids)).zip_numbers(users["zip_code"])

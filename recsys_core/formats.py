@@ -5,8 +5,6 @@ README of each release; the NCF files of He et al. 2017 (arXiv 1708.05031), the 
 (arXiv 1808.09781). A bad row is only searched for once there is one.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Callable, Iterator

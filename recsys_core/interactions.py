@@ -26,6 +26,10 @@ class Features:
         """Return the (N, f) columns whose name starts with `prefix`."""
         return self.values[:, [column.startswith(prefix) for column in self.columns]]
 
+    def take(self, rows: np.ndarray) -> Features:
+        """Return these rows of the table."""
+        return Features(self.values[rows], self.columns)
+
     def without(self, *names: str) -> Features:
         """Return the table without these columns; a name that is no column changes nothing."""
         kept = [column not in names for column in self.columns]
@@ -61,10 +65,8 @@ def _codes(vocabulary: np.ndarray, ids: object, kind: str) -> np.ndarray:
     codes = pd.Index(vocabulary).get_indexer(asked)
     if (codes < 0).any():
         unknown = asked[codes < 0].tolist()[0]
-        raise StudyError(
-            f"Unknown {kind} id {unknown!r}: the data has {len(vocabulary):,} {kind} ids "
-            f"from {vocabulary[0]!s} to {vocabulary[-1]!s}."
-        )
+        known = f"{len(vocabulary):,} {kind} ids from {vocabulary[0]!s} to {vocabulary[-1]!s}"
+        raise StudyError(f"Unknown {kind} id {unknown!r}: the data has {known}.")
     return codes
 
 
@@ -91,10 +93,8 @@ class Interactions:
             outside = np.flatnonzero((codes < 0) | (codes >= size))
             if outside.size:
                 row = int(outside[0])
-                raise StudyError(
-                    f"Row {row}: {kind} code {codes[row]} is outside the catalogue of {size} {kind}s "
-                    f"(allowed: 0 to {size - 1})."
-                )
+                found = f"{kind} code {codes[row]} is outside the catalogue of {size} {kind}s"
+                raise StudyError(f"Row {row}: {found} (allowed: 0 to {size - 1}).")
 
     def __len__(self) -> int:
         return len(self.users)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recsys_core import evaluate
@@ -16,7 +17,7 @@ from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.people import Person, one_of, person_features, questions, whole_number
+from recsys_core.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.recommend import recommend, recommend_new, require_features
 from recsys_core.splits import Split, make_split
 
@@ -24,8 +25,8 @@ MENU = """
 1  Enter age, gender, occupation and zip code
 2  Choose a user of the data
 3  RMSE
-4  Exit"""
-Value = TypeVar("Value")
+4  Exit
+Enter 1, 2, 3 or 4: """
 
 
 @dataclass
@@ -57,11 +58,9 @@ class Session:
 
     def for_person(self, person: Person, k: int) -> pd.DataFrame:
         """The list of somebody who is not in the data."""
-        features = self.model.train_.user_features
-        columns = features.columns if features is not None else ()
-        return recommend_new(
-            self.model, self.data, self.vocabulary, person_features(person, self.vocabulary, columns), k
-        )
+        known = self.model.train_.user_features
+        features = person_features(person, self.vocabulary, () if known is None else known.columns)
+        return recommend_new(self.model, self.data, self.vocabulary, features, k)
 
     def for_user(self, text: str, k: int) -> pd.DataFrame:
         """The list of a user of the data, whose id is given as text."""
@@ -71,9 +70,8 @@ class Session:
         """RMSE in stars on the rows that the model was fitted on and on the rows that it has not seen."""
         parts = {"rows it was fitted on": self.split.refit, "rows it has not seen": self.split.test}
         rated = {name: evaluate.rate(self.model, self.split.refit, part, None, True) for name, part in parts.items()}
-        return "\n".join(
-            f"RMSE on {len(parts[name]):,} {name}: {evaluate.rmse(rows):.3f} stars" for name, rows in rated.items()
-        )
+        lines = [f"RMSE on {len(rows):,} {name}: {evaluate.rmse(rows):.3f} stars" for name, rows in rated.items()]
+        return "\n".join(lines)
 
     def describe(self, text: str) -> str:
         """What the data say of a user, one line."""
@@ -93,9 +91,7 @@ def run(session: Session) -> None:
     """The menu; it asks again after an answer that it cannot use, and ends with 4, at the end of input and with Ctrl-C."""
     actions = {"1": _new, "2": _known, "3": lambda session: session.errors()}
     try:
-        while (
-            choice := _ask(f"{MENU}\nEnter 1, 2, 3 or 4: ", lambda text: one_of(text, "Entry", ("1", "2", "3", "4")))
-        ) != "4":
+        while (choice := _ask(MENU, lambda text: one_of(text, "Entry", (*actions, "4")))) != "4":
             try:
                 print(actions[choice](session))
             except StudyError as error:
@@ -111,7 +107,7 @@ def shown(table: pd.DataFrame) -> str:
 
 def _new(session: Session) -> str:
     require_features(session.model)
-    person = Person(*(_ask(f"{question}: ", parse) for question, parse in questions(session.data).items()))
+    person = ask_person(session.data, lambda name, check: _ask(f"{QUESTIONS[name]}: ", check))
     return shown(session.for_person(person, _ask_k(session)))
 
 
@@ -126,7 +122,7 @@ def _ask_k(session: Session) -> int:
     return _ask("Number of recommendations: ", lambda text: whole_number(text, "Number", 1, n_films))
 
 
-def _ask(prompt: str, parse: Callable[[str], Value]) -> Value:
+def _ask(prompt: str, parse: Callable[[str], Any]) -> Any:
     """Ask until the answer can be used."""
     while True:
         try:
@@ -137,11 +133,7 @@ def _ask(prompt: str, parse: Callable[[str], Value]) -> Value:
 
 def _same_rows(model: Recommender, split: Split, file: Path) -> Recommender:
     mine, theirs = split.refit, model.train_
-    same = (
-        mine.n_users == theirs.n_users
-        and mine.n_items == theirs.n_items
-        and (mine.pair_keys.shape == theirs.pair_keys.shape)
-    )
-    if not same or (mine.pair_keys != theirs.pair_keys).any() or (mine.ratings != theirs.ratings).any():
+    same = (mine.n_users, mine.n_items) == (theirs.n_users, theirs.n_items)
+    if not (same and all(np.array_equal(getattr(mine, x), getattr(theirs, x)) for x in ("pair_keys", "ratings"))):
         raise StudyError(f"{file} holds a model of other data: name another file, or delete it and it is made anew.")
     return model

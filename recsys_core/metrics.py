@@ -5,8 +5,6 @@ the irrelevant items with the same score, so that ties neither help nor harm; it
 relevant items gets NaN, which the caller counts.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,13 +144,3 @@ def exposure_gini(lists: np.ndarray, n_items: int) -> float:
     """Gini coefficient of how often each film of the catalogue is listed: 0 all equally, near 1 a few films fill all lists."""
     shown = np.sort(np.bincount(lists[lists >= 0], minlength=n_items))
     return float(2 * (np.arange(1, n_items + 1) * shown).sum() / (n_items * shown.sum()) - (n_items + 1) / n_items)
-
-
-def squared_error(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """Squared error per row, in stars²; the root of its mean is RMSE."""
-    return (predicted - actual) ** 2
-
-
-def absolute_error(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """Absolute error per row, in stars; its mean is MAE."""
-    return np.abs(predicted - actual)

@@ -1,12 +1,9 @@
 """A person who is not in the data: attributes as typed, checked, and coded like those of training."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,36 +11,26 @@ from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Vocabulary
 
-
-@dataclass(frozen=True)
-class Person:
-    """Age in years, gender "F" or "M", an occupation of the data, a zip code of five letters or digits."""
-
-    age: int
-    gender: str
-    occupation: str
-    zip_code: str
-
-    @classmethod
-    def parse(cls, data: MovieLens, age: str, gender: str, occupation: str, zip_code: str) -> Person:
-        """Check four texts; the first that cannot be used raises a StudyError with what is allowed."""
-        return cls(*(parse(text) for parse, text in zip(questions(data).values(), (age, gender, occupation, zip_code))))
+# Attribute → how it is asked for, in this order. A person's: years, "F" or "M", one of the data's, five letters or digits.
+QUESTIONS = {"age": "Age in years", "gender": "Gender (F or M)", "occupation": "Occupation", "zip": "Zip code"}
+Person: TypeAlias = dict[str, Any]
 
 
-def questions(data: MovieLens) -> dict[str, Callable[[str], Any]]:
-    """Attribute → the function that checks its text, in the order in which they are asked.
+def ask_person(data: MovieLens, ask: Callable[[str, Callable[[str], Any]], Any]) -> Person:
+    """Ask for each attribute: `ask` takes its name and the function that checks a text, which raises a StudyError.
 
     A zip code that nobody in the data has is allowed. Raises StudyError for data without a user table.
     """
     if data.users is None:
         raise StudyError(f"{data.name} has no user table: use a data set with users, or a user id.")
     occupations = sorted(data.users["occupation"].dropna().unique())
-    return {
-        "Age in years": lambda text: whole_number(text, "Age", 1, 120),
-        "Gender (F or M)": lambda text: one_of(text.upper(), "Gender", ("F", "M")),
-        "Occupation": lambda text: one_of(text.lower(), "Occupation", occupations),
-        "Zip code": _zip_code,
+    checks: dict[str, Callable[[str], Any]] = {
+        "age": lambda text: whole_number(text, "Age", 1, 120),
+        "gender": lambda text: one_of(text.upper(), "Gender", ("F", "M")),
+        "occupation": lambda text: one_of(text.lower(), "Occupation", occupations),
+        "zip": _zip_code,
     }
+    return {name: ask(name, check) for name, check in checks.items()}
 
 
 def whole_number(text: str, what: str, low: int, high: int) -> int:
@@ -70,7 +57,6 @@ def _zip_code(text: str) -> str:
 
 def person_features(person: Person, vocabulary: Vocabulary, columns: tuple[str, ...]) -> Features:
     """(1, F) attributes in the columns of training; see `features.user_features`."""
-    row = dict.fromkeys(columns, 0.0) | {"age": float(person.age), "gender": float(person.gender == "M")}
-    row[f"occupation_{person.occupation}"] = 1.0
-    row["zip"] = float(vocabulary.zip_numbers(person.zip_code)[0])
+    values = {"age": person["age"], "gender": person["gender"] == "M", f"occupation_{person['occupation']}": 1}
+    row = dict.fromkeys(columns, 0) | values | {"zip": vocabulary.zip_numbers(person["zip"])[0]}
     return Features(np.array([[row[column] for column in columns]], np.float32), columns)

@@ -9,40 +9,30 @@ from IPython.display import display
 from tqdm import tqdm
 
 
-def _in_notebook() -> bool:
-    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
-
-
 class Progress:
     """Shows the epochs of one training run under `title`; use as a context manager."""
 
     def __init__(self, title: str, n_epochs: int) -> None:
         self.title = title
         self.n_epochs = n_epochs
-        self.bar = None if _in_notebook() else tqdm(total=n_epochs, desc=title, leave=False, disable=None)
-        self.handle = None if self.bar is not None else display({"text/plain": title}, raw=True, display_id=True)
+        notebook = type(get_ipython()).__name__ == "ZMQInteractiveShell"
+        self.bar = tqdm(total=n_epochs, desc=title, leave=False, disable=notebook or None)
+        self.handle = display({"text/plain": title}, raw=True, display_id=True) if notebook else None
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
     def update(self, epoch: int, entry: dict[str, float]) -> None:
         """Show the newest epoch's numbers."""
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in entry.items() if name != "epoch")
-        if self.bar is not None:
-            self.bar.n = epoch
-            self.bar.set_postfix_str(numbers)
-        else:
-            self._show(f"epoch {epoch} of {self.n_epochs}: {numbers}")
+        self.bar.n = epoch
+        self.bar.set_postfix_str(numbers)
+        self.finish(f"epoch {epoch} of {self.n_epochs}: {numbers}")
 
     def finish(self, line: str) -> None:
-        """Leave one final line in a notebook's output."""
+        """Leave one line, the last one given, in a notebook's output."""
         if self.handle is not None:
-            self._show(line)
-
-    def _show(self, text: str) -> None:
-        if self.handle is not None:
-            self.handle.update({"text/plain": f"{self.title}: {text}"}, raw=True)
+            self.handle.update({"text/plain": f"{self.title}: {line}"}, raw=True)

@@ -4,8 +4,6 @@ The epoch is chosen on validation with seed 0, then every seed is refitted on tr
 test is read once.
 """
 
-from __future__ import annotations
-
 from copy import copy
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Lists for a person: the films that a model would show to a user of the data, or to somebody new."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch
@@ -48,7 +46,7 @@ def recommend_new(
     nobody, nothing = torch.tensor([0]), model.train_.take(np.zeros(0, np.int64))
     items, scores = _best(model.score(nobody, nothing, features), np.zeros(0, np.int64), k)
     if model.traits.predicts_ratings:
-        same = Features(np.repeat(features.values, len(items), axis=0), features.columns)
+        same = features.take(np.zeros(len(items), np.int64))
         scores = model.predict(nobody.repeat(len(items)), torch.as_tensor(items), nothing, same).cpu().numpy()
     return _table(model, data, vocabulary, items, scores)
 
@@ -56,9 +54,8 @@ def recommend_new(
 def require_features(model: Recommender) -> None:
     """Refuse, with a StudyError, a model that cannot answer from attributes."""
     if not model.traits.uses_features:
-        raise StudyError(
-            f"{type(model).__name__} knows people by their ratings alone: choose a user of the data or another model."
-        )
+        kind = type(model).__name__
+        raise StudyError(f"{kind} knows people by their ratings alone: choose a user of the data or another model.")
 
 
 def reasons(train: Interactions, user: int, items: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Where the data come from: a local folder, the publisher, the package index; in this order, verified."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

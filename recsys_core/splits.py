@@ -3,21 +3,16 @@
 A row's role is a set of flags, so that `as-reported` can show a leak (a row that is both training and test) as what it is.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntFlag
 from inspect import signature
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from recsys_core.datasets import Benchmark
 from recsys_core.errors import StudyError, choose
-from recsys_core.files import atomic_path
 from recsys_core.interactions import Interactions, Vocabulary
 
 N_SAMPLED_NEGATIVES = 99  # He et al. 2017, section 4.1
@@ -86,16 +81,10 @@ class Split:
     def sha256(self) -> str:
         """Fingerprint of the protocol, the coded pairs, their roles and the negatives."""
         digest = hashlib.sha256(f"{self.protocol}|{self.variant}".encode())
-        arrays = [self.interactions.users, self.interactions.items, self.roles]
-        for array in arrays if self.negatives is None else [*arrays, self.negatives]:
-            digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
+        for array in (self.interactions.users, self.interactions.items, self.roles, self.negatives):
+            if array is not None:
+                digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
-
-    def save(self, path: Path) -> None:
-        """Write user code, item code and role of every row to a parquet file."""
-        rows = {"user": self.interactions.users, "item": self.interactions.items, "role": self.roles}
-        with atomic_path(path) as temporary:
-            pd.DataFrame(rows).to_parquet(temporary, index=False)
 
 
 def positions(interactions: Interactions, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,12 +103,11 @@ def _latest(interactions: Interactions, among: np.ndarray, at_least: int) -> np.
     return among[(position == count - 1) & (count >= at_least)]
 
 
-def _roles(n_rows: int, test: np.ndarray, validation: np.ndarray | None = None) -> np.ndarray:
+def _roles(n_rows: int, test: np.ndarray, validation: np.ndarray) -> np.ndarray:
     """Roles of rows of which those that are neither test nor validation train."""
     roles = np.full(n_rows, Role.TRAIN, dtype=np.uint8)
     roles[test] = Role.TEST
-    if validation is not None:
-        roles[validation] = Role.VALIDATION
+    roles[validation] = Role.VALIDATION
     return roles
 
 
@@ -181,10 +169,8 @@ def sample_unseen(
     """Draw (U, n) different items that each user has not seen, ascending; raises StudyError where a user has fewer left."""
     fewest = interactions.n_items - int(np.diff(interactions.binary.indptr).max(initial=0))
     if fewest < n_negatives:
-        raise StudyError(
-            f"{n_negatives} negatives per user asked for, but one user has only {fewest} of "
-            f"{interactions.n_items} items left unseen: ask for {fewest} at most."
-        )
+        left = f"one user has only {fewest} of {interactions.n_items} items left unseen"
+        raise StudyError(f"{n_negatives} negatives asked for, but {left}: ask for {fewest} at most.")
     drawn = []
     for start in range(0, interactions.n_users, chunk):
         seen = interactions.binary[start : start + chunk]
@@ -216,9 +202,7 @@ def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0
     `fold_in=0` is the protocol of report S0 (nothing but the attributes is known); `fold_in=0.8` its fair variant.
     """
     if not 0 <= fold_in < 1:
-        raise StudyError(
-            f"fold_in={fold_in}: the known share of a held-out user's rows must be at least 0 and below 1."
-        )
+        raise StudyError(f"fold_in={fold_in}: the known share of a user's rows must be at least 0 and below 1.")
     n_users = interactions.n_users
     groups = _draw_users(np.arange(n_users), n_users // 5, n_users // 10, generator=np.random.default_rng(seed))
     position, count = positions(interactions, interactions.times)
@@ -237,10 +221,8 @@ def strong_generalization(interactions: Interactions, test_users: float = 0.2, s
     eligible = np.flatnonzero(counts >= 5)
     n_test = int(test_users if test_users > 1 else test_users * len(eligible))
     if not 0 < n_test < len(eligible) / 2:
-        raise StudyError(
-            f"test_users={test_users}: of {len(eligible)} users with at least 5 ratings of 4 or more, test and validation "
-            "need fewer than half each and at least one."
-        )
+        users = f"{len(eligible)} users with at least 5 ratings of 4 or more"
+        raise StudyError(f"test_users={test_users}: of {users}, test and validation need one each and less than half.")
     generator = np.random.default_rng(seed)
     groups = _draw_users(eligible, n_test, n_test, generator=generator)
     kept = liked & (counts[interactions.users] >= 5)
@@ -282,7 +264,7 @@ def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
         test, validation, _ = np.split(generator.permutation(n_rows), [n_rows // 10, 2 * (n_rows // 10)])
         roles = _roles(n_rows, test, validation)
     else:
-        roles = _roles(n_rows, _latest(interactions, np.arange(n_rows), at_least=3))
+        roles[_latest(interactions, np.arange(n_rows), at_least=3)] = Role.TEST
         negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, generator)
     return Split(interactions, roles, "as-reported", claim, held_out=claim == "S0", negatives=negatives)
 

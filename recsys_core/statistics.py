@@ -1,7 +1,5 @@
 """Intervals and paired comparisons over users."""
 
-from __future__ import annotations
-
 import numpy as np
 
 N_RESAMPLES = 2_000

@@ -1,10 +1,9 @@
 """The training loop: one for every model and objective. It knows batches, a loss and a way to validate, and no model."""
 
-from __future__ import annotations
-
 import copy
+import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, at_least, choose
 from recsys_core.files import atomic_path
 from recsys_core.progress import Progress
 from recsys_core.sampling import Batches
@@ -34,16 +33,10 @@ class Schedule:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise StudyError(f"epochs={self.epochs}: training needs at least 1 epoch.")
+        at_least(self, epochs=1, weight_decay=0, patience=1)
+        choose("precision", self.precision, ("auto", "float32", "bfloat16"))
         if not self.learning_rate > 0:
             raise StudyError(f"learning_rate={self.learning_rate}: it must be above 0.")
-        if self.weight_decay < 0:
-            raise StudyError(f"weight_decay={self.weight_decay}: it must be 0 or more.")
-        if self.patience is not None and self.patience < 1:
-            raise StudyError(f"patience={self.patience}: it must be at least 1 epoch, or None for no early stopping.")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise StudyError(f"precision={self.precision!r}: allowed are auto, float32 and bfloat16.")
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,11 @@ class Validation:
     measure: Callable[[], float]
     higher_is_better: bool
 
+    def prefers(self, entry: dict[str, float], other: dict[str, float]) -> bool:
+        """Whether an entry of the history has a better value than another one."""
+        value, best = entry[self.metric], other[self.metric]
+        return value > best if self.higher_is_better else value < best
+
 
 @dataclass
 class History:
@@ -61,6 +59,11 @@ class History:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The entry of the best epoch."""
+        return self.epochs[self.best_epoch - 1]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -87,12 +90,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
         yield torch.Generator(device).manual_seed(seed)
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision == "float32" or (precision == "auto" and device.type != "cuda"):
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
 def train_epoch(
     module: nn.Module,
     batches: Batches,
@@ -104,10 +101,11 @@ def train_epoch(
     """Train once over the batches and return the mean loss per batch; `loss(module, *batch)` gives a scalar."""
     module.train()
     device = next(module.parameters()).device
+    halved = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     total, n_batches = torch.zeros((), device=device), 0
     for batch in batches.epoch(generator):
         optimiser.zero_grad(set_to_none=True)
-        with _autocast(device, precision):
+        with torch.autocast(device.type, torch.bfloat16, enabled=halved):
             value = loss(module, *batch)
         value.backward()
         optimiser.step()
@@ -148,9 +146,8 @@ class _Run:
         except (RuntimeError, EOFError, LookupError, TypeError, UnpicklingError):
             raise StudyError(f"{path} is not a checkpoint of this study: delete it or name another file.") from None
         if made_by != self.made_by:
-            raise StudyError(
-                f"{path} is a checkpoint of {made_by}, not of {self.made_by}: delete it or name another file."
-            )
+            other = f"{path} is a checkpoint of {made_by}, not of {self.made_by}"
+            raise StudyError(f"{other}: delete it or name another file.")
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
@@ -158,11 +155,18 @@ class _Run:
         self.history = History(state["epochs"], state["best_epoch"])
         self.best = state["best"]
 
-    def better(self, value: float, validation: Validation) -> bool:
-        if not self.history.best_epoch:
-            return True
-        best = self.history.epochs[self.history.best_epoch - 1][validation.metric]
-        return value > best if validation.higher_is_better else value < best
+    def record(self, epoch: int, train_loss: float, validation: Validation | None) -> None:
+        """Enter an epoch into the history; without validation the last epoch is the best."""
+        history, entry = self.history, {"epoch": epoch, "train_loss": train_loss}
+        if validation is not None:
+            self.module.eval()
+            entry[validation.metric] = validation.measure()
+        history.epochs.append(entry)
+        if validation is None:
+            history.best_epoch = epoch
+        elif not history.best_epoch or validation.prefers(entry, history.best):
+            history.best_epoch = epoch
+            self.best = copy.deepcopy(self.module.state_dict())
 
 
 def train(
@@ -174,7 +178,7 @@ def train(
     validation: Validation | None = None,
     checkpoint: Path | None = None,
     title: str = "training",
-    identity: str = "",
+    identity: str = "any data and settings",
 ) -> History:
     """Train `module` in place with Adam and leave it with the weights of its best epoch (without validation: of the last).
 
@@ -188,8 +192,7 @@ def train(
         generator,
         History(),
         {},
-        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay}"
-        + (f" ({identity})" if identity else ""),
+        f"{title}, learning_rate={schedule.learning_rate}, weight_decay={schedule.weight_decay} ({identity})",
     )
     if checkpoint is not None and checkpoint.exists():
         run.resume(checkpoint)
@@ -199,7 +202,7 @@ def train(
                 break
             train_loss = train_epoch(module, batches, loss, run.optimiser, generator, schedule.precision)
             _refuse_nan(train_loss, epoch, schedule, checkpoint)
-            _record(run, epoch, train_loss, validation)
+            run.record(epoch, train_loss, validation)
             progress.update(epoch, run.history.epochs[-1])
             if checkpoint is not None:
                 run.save(checkpoint)
@@ -213,34 +216,16 @@ def train(
 
 
 def _refuse_nan(train_loss: float, epoch: int, schedule: Schedule, checkpoint: Path | None) -> None:
-    if train_loss == train_loss and abs(train_loss) != float("inf"):
+    if math.isfinite(train_loss):
         return
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    raise StudyError(
-        f"The training loss is {train_loss} in epoch {epoch}: training diverged at learning_rate={schedule.learning_rate}; "
-        "lower it, or look for NaN in the features."
-    )
-
-
-def _record(run: _Run, epoch: int, train_loss: float, validation: Validation | None) -> None:
-    entry: dict[str, float] = {"epoch": epoch, "train_loss": train_loss}
-    improved = True
-    if validation is not None:
-        run.module.eval()
-        entry[validation.metric] = validation.measure()
-        improved = run.better(entry[validation.metric], validation)
-    run.history.epochs.append(entry)
-    if improved:
-        run.history.best_epoch = epoch
-        if validation is not None:
-            run.best = copy.deepcopy(run.module.state_dict())
+    diverged = f"training diverged at learning_rate={schedule.learning_rate}; lower it, or look for NaN in the features"
+    raise StudyError(f"The training loss is {train_loss} in epoch {epoch}: {diverged}.")
 
 
 def _final_line(history: History, validation: Validation | None) -> str:
-    if not history.epochs:
-        return "nothing trained"
     if validation is None:
         return f"{len(history.epochs)} epochs"
-    best = history.epochs[history.best_epoch - 1][validation.metric]
-    return f"{len(history.epochs)} epochs, best {history.best_epoch} with {validation.metric} {best:.4f}"
+    best = f"best {history.best_epoch} with {validation.metric} {history.best[validation.metric]:.4f}"
+    return f"{len(history.epochs)} epochs, {best}"

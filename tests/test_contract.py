@@ -535,13 +535,13 @@ def test_the_device_is_obeyed_and_an_unknown_one_refused(case: Case) -> None:
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("epochs", 0, "epochs=0: training needs at least 1"),
+        ("epochs", 0, "epochs=0: it must be at least 1"),
         ("learning_rate", -0.1, "learning_rate=-0.1: it must be above 0"),
-        ("weight_decay", -1.0, "weight_decay=-1.0: it must be 0 or more"),
+        ("weight_decay", -1.0, "weight_decay=-1.0: it must be at least 0"),
         ("patience", 0, "patience=0: it must be at least 1"),
-        ("precision", "half", "precision='half': allowed are auto, float32 and bfloat16"),
+        ("precision", "half", "precision='half' is not known: allowed are auto, float32, bfloat16"),
         ("batch_size", 0, "batch_size=0: it must be at least 1"),
-        ("validation_users", 0, "validation_users=0: at least 1"),
+        ("validation_users", 0, "validation_users=0: it must be at least 1"),
     ],
 )
 def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value: Any, message: str) -> None:

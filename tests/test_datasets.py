@@ -321,7 +321,7 @@ def test_repeated_own_pairs_are_counted_and_refused_unless_told_which_to_keep(pr
         datasets.load(path)
     assert datasets.load(path, keep="first").ratings["rating"].tolist() == [3, 4]
     assert datasets.load(path, keep="last").ratings["rating"].tolist() == [4, 1]
-    with pytest.raises(StudyError, match="keep='best' is unknown; use 'first' or 'last'"):
+    with pytest.raises(StudyError, match="keep='best' is not known: allowed are None, first, last"):
         datasets.load(path, keep="best")
 
 

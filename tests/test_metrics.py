@@ -254,12 +254,6 @@ def test_coverage_counts_each_listed_item_once_and_no_empty_place() -> None:
     assert metrics.coverage(np.full((2, 3), -1), 8) == 0
 
 
-def test_rating_errors_by_hand() -> None:
-    predicted, actual = np.array([3.5, 1.0]), np.array([5.0, 1.0])
-    assert metrics.squared_error(predicted, actual).tolist() == [2.25, 0]
-    assert metrics.absolute_error(predicted, actual).tolist() == [1.5, 0]
-
-
 def test_exposure_gini_of_even_and_of_single_exposure() -> None:
     assert metrics.exposure_gini(np.array([[0, 1], [2, 3]]), 4) == pytest.approx(0)
     assert metrics.exposure_gini(np.array([[0], [0]]), 4) == pytest.approx(3 / 4)

@@ -64,7 +64,7 @@ def test_i_autorec_reconstructs_items_in_chunks_of_any_size(chunk: int, monkeypa
     monkeypatch.setattr(autoencoders, "CHUNK", chunk)
     model = fitted("item_autorec")
     assert isinstance(model, ItemAutoRec)
-    expected = reconstruction(model._net, board(True).stars.toarray().T).T[:50]
+    expected = reconstruction(model.module_, board(True).stars.toarray().T).T[:50]
     np.testing.assert_allclose(model.score(PLAYERS), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -72,5 +72,5 @@ def test_u_autorec_reconstructs_users_from_any_history() -> None:
     model = fitted("user_autorec")
     assert isinstance(model, UserAutoRec)
     history = rows_of(np.array([0, 0]), np.array([3, 9]), np.array([5, 2]), 1, 51)
-    expected = reconstruction(model._net, history.stars.toarray())
+    expected = reconstruction(model.module_, history.stars.toarray())
     np.testing.assert_allclose(model.score(torch.tensor([0]), history), expected, rtol=1e-4, atol=1e-4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -336,14 +335,6 @@ def test_the_fingerprint_depends_on_pairs_roles_negatives_protocol_and_variant()
         Split(rows, roles, "a", negatives=negatives[::-1]),
     ]
     assert len({split.sha256 for split in splits}) == len(splits)
-
-
-def test_a_saved_split_holds_every_row_and_its_role(tmp_path: Path) -> None:
-    split = random_80_10_10(random_interactions(0, 10, 20, 90))
-    split.save(tmp_path / "deep" / "split.parquet")
-    saved = pd.read_parquet(tmp_path / "deep" / "split.parquet")
-    rows = split.interactions
-    assert saved.to_numpy().tolist() == np.column_stack([rows.users, rows.items, split.roles]).tolist()
 
 
 # SHA-256 of GroupLens's own u1.test … u5.test, which are sorted by user and movie.

@@ -221,14 +221,14 @@ def test_a_loss_that_is_no_number_is_one_clear_error_and_leaves_nothing_behind(v
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs=0: training needs at least 1 epoch"),
+        ({"epochs": 0}, "epochs=0: it must be at least 1"),
         ({"epochs": -3}, "epochs=-3: "),
         ({"learning_rate": -0.1}, "learning_rate=-0.1: it must be above 0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0: it must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate=nan: it must be above 0"),
-        ({"weight_decay": -1e-3}, "weight_decay=-0.001: it must be 0 or more"),
-        ({"patience": 0}, "patience=0: it must be at least 1 epoch, or None"),
-        ({"precision": "float64"}, "precision='float64': allowed are auto, float32 and bfloat16"),
+        ({"weight_decay": -1e-3}, "weight_decay=-0.001: it must be at least 0"),
+        ({"patience": 0}, "patience=0: it must be at least 1"),
+        ({"precision": "float64"}, "precision='float64' is not known: allowed are auto, float32, bfloat16"),
     ],
 )
 def test_a_schedule_that_cannot_train_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -1,8 +1,6 @@
 """What networks on attributes share: inputs from attribute tables, stars on a scale, answers for users without history."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -14,7 +12,7 @@ from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
 from recsys_core.losses import mean_squared_error
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.sampling import Batches, Rows
+from recsys_core.sampling import Batches
 
 
 def standardised(features: Features, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,51 +136,42 @@ class RatingNetwork(NeuralRecommender):
         """The attributes of users and items; a model without ids cannot do without either."""
         users, items = train.user_features, train.item_features
         if not self.traits.uses_ids and (users is None or items is None):
-            raise StudyError(
-                f"{type(self).__name__} knows users and items by their attributes alone, and this data lacks them: "
-                "choose a data set with user attributes, such as ml-100k, or a model with ids."
-            )
+            lack = f"{type(self).__name__} knows users and items by their attributes alone, and this data lacks them"
+            raise StudyError(f"{lack}: choose a data set with user attributes, such as ml-100k, or a model with ids.")
         return (
             Attributes(users and self._user_attributes(users), train.user_counts, self.numbers),
             Attributes(items and self._item_attributes(items), train.item_counts, self.numbers),
         )
 
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
-        columns = (train.users, train.items, train.ratings / np.float32(self.scale))
-        return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
+        return super()._batches(replace(train, ratings=train.ratings / np.float32(self.scale)), device)
 
     @staticmethod
     def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
         users, items, targets = batch
         return mean_squared_error(module(users, items), targets)
 
-    @property
-    def _net(self) -> AttributeNet:
-        assert isinstance(self.module_, AttributeNet)
-        return self.module_
-
     def _known_users(self, users: Tensor) -> Tensor:
         codes = users.to(self.device_)
-        return self._net.user_vectors(codes, self._net.users.table.index_select(0, codes))
+        return self.module_.user_vectors(codes, self.module_.users.table.index_select(0, codes))
 
     def _new_users(self, features: Features) -> Tensor:
         """(B, H) vectors of users who are known by (B, F) raw attributes alone."""
         self._check_columns(features)
         values = torch.as_tensor(self._user_attributes(features).values, device=self.device_)
         nobody = torch.full((len(values),), -1, device=self.device_)
-        return self._net.user_vectors(nobody, self._net.users(values))
+        return self.module_.user_vectors(nobody, self.module_.users(values))
 
     def _all_items(self, user_vectors: Tensor) -> Tensor:
         """(B, I) stars of every item for (B, H) user vectors: each side's are made once, and joined one user at a time."""
-        items = self._net.item_vectors(torch.arange(self.train_.n_items, device=user_vectors.device))
-        rows = [self._net.join(vector.expand(len(items), -1), items) for vector in user_vectors]
+        items = self.module_.item_vectors(torch.arange(self.train_.n_items, device=user_vectors.device))
+        rows = [self.module_.join(vector.expand(len(items), -1), items) for vector in user_vectors]
         return self.scale * torch.stack(rows)
 
     def _stars(self, user_vectors: Tensor, items: Tensor) -> Tensor:
         """(N,) stars, clipped to the scale of the training ratings."""
-        limits = self.train_.ratings.min(), self.train_.ratings.max()
-        predicted = self._net.join(user_vectors, self._net.item_vectors(items.to(self.device_)))
-        return (self.scale * predicted).clamp(*map(float, limits))
+        predicted = self.module_.join(user_vectors, self.module_.item_vectors(items.to(self.device_)))
+        return self._clipped(self.scale * predicted)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return self._all_items(self._known_users(users))

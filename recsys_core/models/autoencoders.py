@@ -7,19 +7,16 @@ vectors instead of RProp, the epoch chosen on validation, and b starts at the me
 that is what is predicted for outputs never observed. On 90 % of ML-1M the paper has RMSE .831 (I-AutoRec) and .874 (U-AutoRec).
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
@@ -73,11 +70,6 @@ class AutoRec(NeuralRecommender):
     hidden_dim: int = 500
     regularisation: float = 150.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.regularisation < 0:
-            raise StudyError(f"regularisation={self.regularisation}: it must be 0 or more.")
-
     @staticmethod
     @abstractmethod
     def _vectors(rows: Interactions) -> sparse.csr_matrix:
@@ -91,22 +83,16 @@ class AutoRec(NeuralRecommender):
         return Vectors(self._vectors(train), self.batch_size, device)
 
     @staticmethod
-    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
-        assert isinstance(module, AutoRecNet)
+    def _loss(module: Any, *batch: Tensor) -> Tensor:
         (vectors,) = batch
         errors = (module(vectors) - vectors)[vectors > 0]
         weights = module.encoder.weight.square().sum() + module.decoder.weight.square().sum()
         return errors.square().sum() / len(vectors) + module.penalty * weights
 
-    @property
-    def _net(self) -> AutoRecNet:
-        assert isinstance(self.module_, AutoRecNet)
-        return self.module_
-
     def _encoded(self, vectors: sparse.csr_matrix) -> Tensor:
         """(N, H) hidden units of sparse vectors."""
         chunks = (vectors[first : first + CHUNK].toarray() for first in range(0, vectors.shape[0], CHUNK))
-        return torch.cat([self._net.encode(torch.as_tensor(chunk, device=self.device_)) for chunk in chunks])
+        return torch.cat([self.module_.encode(torch.as_tensor(chunk, device=self.device_)) for chunk in chunks])
 
 
 @dataclass(kw_only=True)
@@ -120,7 +106,7 @@ class ItemAutoRec(AutoRec):
         return rows.stars.T.tocsr()
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        decoder, users = self._net.decoder, users.to(self.device_)
+        decoder, users = self.module_.decoder, users.to(self.device_)
         hidden = self._encoded(self._vectors(self.train_))  # (I, H)
         return decoder.weight[users] @ hidden.T + decoder.bias[users, None]
 
@@ -136,4 +122,4 @@ class UserAutoRec(AutoRec):
         return rows.stars
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        return self._net.decoder(self._encoded(history.stars[users.cpu().numpy()]))
+        return self.module_.decoder(self._encoded(history.stars[users.cpu().numpy()]))

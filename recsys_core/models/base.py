@@ -1,10 +1,9 @@
 """The contract that every recommender keeps, from popularity to the sequential models."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, at_least
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
 from recsys_core.train import History
 
 FORMAT_VERSION = 1
 USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
+TAKEN_UP: dict[type, Callable[[Tensor], Any]] = {Tensor: Tensor.detach, np.ndarray: Tensor.numpy, float: float}
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,25 @@ def fingerprint(settings: dict[str, Any]) -> str:
 class Recommender(ABC):
     """A recommender: hyperparameters are the fields of its dataclass, `fit` learns, `score` ranks, `predict` gives stars.
 
-    A model implements `_fit`, `_scores` (and `_ratings` if it predicts ratings), `_state` and `_restore`; what a user may be and
-    what is answered without a history is decided here, once.
+    A model implements `_fit`, `_scores` (and `_ratings` if it predicts ratings) and names what it has `learnt`; what a user may be
+    and what is answered without a history is decided here, once.
     """
 
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
+    # The least values of hyperparameters, beside those that the parents of a model state.
+    smallest: ClassVar[dict[str, float]] = {}
+    learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
     train_: Interactions
     history_: History | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse hyperparameters that are too small; lists, which is what files hold, become tuples."""
+        for name, value in self.hyperparameters.items():
+            if isinstance(value, list):
+                setattr(self, name, tuple(value))
+        for kind in type(self).__mro__:
+            at_least(self, **vars(kind).get("smallest", {}))
 
     def fit(
         self,
@@ -147,20 +158,14 @@ class Recommender(ABC):
         if outside.size:
             raise StudyError(f"User code {outside[0]} is outside the catalogue: allowed are 0 to {past.n_users - 1}.")
         if past.n_items != self.train_.n_items:
-            raise StudyError(
-                f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}: "
-                "encode both with one vocabulary."
-            )
+            sizes = f"The history's catalogue has {past.n_items} items, the model's {self.train_.n_items}"
+            raise StudyError(f"{sizes}: encode both with one vocabulary.")
         known = past.user_counts[codes] > 0
         if history is None and not known.all():
-            raise StudyError(
-                f"User code {codes[~known][0]} has no training rows: pass history= (it may be empty) for a new user."
-            )
+            raise StudyError(f"User code {codes[~known][0]} has no training rows: pass history=, it may be empty.")
         if history is not None and known.any() and not self.traits.folds_in:
-            raise StudyError(
-                f"{type(self).__name__} cannot use the history of a user it was not trained on: pass an empty history, "
-                "history=None for training users, or choose a model that folds in."
-            )
+            problem = f"{type(self).__name__} cannot use the history of a user it was not trained on"
+            raise StudyError(f"{problem}: pass an empty one, None for training users, or choose a model that folds in.")
         return torch.as_tensor(known, device=users.device)
 
     def _check_columns(self, features: Features) -> None:
@@ -169,14 +174,10 @@ class Recommender(ABC):
         if features.columns != expected:
             raise StudyError(f"User features must have the columns of training, {expected}; got {features.columns}.")
 
-    @property
-    def popularity_(self) -> Tensor:
-        """Training rows per item, (I,)."""
-        return torch.as_tensor(self.train_.item_counts, dtype=torch.float32)
-
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
         """Scores of users without history: item popularity unless a model knows better."""
-        return self.popularity_.to(users.device).expand(len(users), -1)
+        counts = torch.as_tensor(self.train_.item_counts, dtype=torch.float32, device=users.device)
+        return counts.expand(len(users), -1)
 
     def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
         """Ratings for users without history: the item's training mean, the global mean for items never rated."""
@@ -201,19 +202,25 @@ class Recommender(ABC):
             mine = position // USERS_AT_ONCE == first // USERS_AT_ONCE
             scores = self._scores(asked[first : first + USERS_AT_ONCE], history).cpu()
             stars[mine] = scores[position[mine] - first, items.cpu()[mine]]
-        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max())).to(users.device)
+        return self._clipped(stars).to(users.device)
+
+    def _clipped(self, stars: Tensor) -> Tensor:
+        """Stars within the scale of the training rows."""
+        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
 
     def _ratings_at(self, users: Tensor, items: Tensor, history: Interactions, times: Tensor | None) -> Tensor:
         """(N,) ratings in stars, given at (N,) `times`: those of any time, unless a model knows better."""
         return self._ratings(users, items, history)
 
-    @abstractmethod
     def _state(self) -> dict[str, Tensor]:
         """What was learnt, by name."""
+        values = {name: getattr(self, name) for name in self.learnt}
+        return {name: torch.as_tensor(v if isinstance(v, Tensor) else np.asarray(v)) for name, v in values.items()}
 
-    @abstractmethod
     def _restore(self, state: dict[str, Tensor]) -> None:
         """Take up what `_state` gave, with `train_` already in place."""
+        for name, kind in self.learnt.items():
+            setattr(self, name, TAKEN_UP[kind](state[name]))
 
     @property
     def n_parameters(self) -> int:
@@ -233,14 +240,17 @@ class Recommender(ABC):
     def save(self, path: Path) -> None:
         """Write the model to `path`: safetensors with its settings as JSON in the header; never pickle."""
         tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in self._state().items()}
-        tensors |= {f"train.{name}": array for name, array in _arrays(self.train_).items()}
+        tables = _attribute_tables(self.train_)
+        arrays = {name: getattr(self.train_, name) for name in ("users", "items", "ratings", "times")}
+        arrays |= {name: table.values for name, table in tables.items()}
+        tensors |= {f"train.{name}": array for name, array in arrays.items()}
         header = {
             "format_version": FORMAT_VERSION,
             "model": type(self).__name__,
             "hyperparameters": self.hyperparameters,
             "n_users": self.train_.n_users,
             "n_items": self.train_.n_items,
-            "columns": _columns(self.train_),
+            "columns": {name: table.columns for name, table in tables.items()},
         }
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         with atomic_path(path) as temporary:
@@ -257,13 +267,10 @@ class Recommender(ABC):
                 header = json.loads(file.metadata()["settings"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StudyError(
-                f"{path} is not a model of this study ({error}): save one with model.save(path)."
-            ) from None
+            raise StudyError(f"{path} is not a model of this study ({error}): save one with .save(path).") from None
         if header["format_version"] != FORMAT_VERSION:
-            raise StudyError(
-                f"{path} has format version {header['format_version']}, this code reads {FORMAT_VERSION}: fit and save it again."
-            )
+            versions = f"format version {header['format_version']}, this code reads {FORMAT_VERSION}"
+            raise StudyError(f"{path} has {versions}: fit and save it again.")
         found = {kind.__name__: kind for kind in _subclasses(Recommender)}.get(header["model"])
         if found is None or not issubclass(found, cls):
             raise StudyError(f"{path} holds a {header['model']}, not a {cls.__name__}: load it with its own class.")
@@ -286,15 +293,6 @@ def _train_rows(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Intera
     return Interactions(**rows, n_users=header["n_users"], n_items=header["n_items"])
 
 
-def _arrays(train: Interactions) -> dict[str, np.ndarray]:
-    arrays = {name: getattr(train, name) for name in ("users", "items", "ratings", "times")}
-    for kind in ("user_features", "item_features"):
-        features = getattr(train, kind)
-        if features is not None:
-            arrays[kind] = features.values
-    return arrays
-
-
-def _columns(train: Interactions) -> dict[str, tuple[str, ...]]:
-    kinds = ("user_features", "item_features")
-    return {kind: getattr(train, kind).columns for kind in kinds if getattr(train, kind) is not None}
+def _attribute_tables(train: Interactions) -> dict[str, Features]:
+    tables = {"user_features": train.user_features, "item_features": train.item_features}
+    return {name: table for name, table in tables.items() if table is not None}

@@ -1,7 +1,5 @@
 """Baselines: item popularity and user and item biases."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +8,6 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys_core.errors import at_least
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 
@@ -23,18 +20,13 @@ class Popularity(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True)
+    learnt: ClassVar[dict[str, type]] = {"counts": Tensor}
 
     def _fit(self, task: FitTask) -> None:
         self.counts = torch.as_tensor(task.train.item_counts, dtype=torch.float32)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return self.counts.repeat(len(users), 1)  # a copy: callers mask scores in place
-
-    def _state(self) -> dict[str, Tensor]:
-        return {"counts": self.counts}
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.counts = state["counts"]
 
 
 @dataclass(kw_only=True)
@@ -50,13 +42,12 @@ class Bias(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True, predicts_ratings=True)
+    smallest: ClassVar[dict[str, float]] = {"item_regularisation": 0, "user_regularisation": 0, "n_passes": 1}
+    learnt: ClassVar[dict[str, type]] = {"item_bias": np.ndarray, "mean": float, "low": float, "high": float}
 
     item_regularisation: float = 10.0
     user_regularisation: float = 15.0
     n_passes: int = 10
-
-    def __post_init__(self) -> None:
-        at_least(self, item_regularisation=0, user_regularisation=0, n_passes=1)
 
     def _fit(self, task: FitTask) -> None:
         train = task.train
@@ -100,14 +91,6 @@ class Bias(Recommender):
     def _cold_ratings(self, users: Tensor, items: Tensor, features: Features | None) -> Tensor:
         stars = self.mean + self.item_bias[items.cpu().numpy()]
         return torch.as_tensor(stars.clip(self.low, self.high), dtype=torch.float32)
-
-    def _state(self) -> dict[str, Tensor]:
-        scale = torch.tensor([self.mean, self.low, self.high], dtype=torch.float64)
-        return {"item_bias": torch.as_tensor(self.item_bias), "scale": scale}
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.item_bias = state["item_bias"].numpy()
-        self.mean, self.low, self.high = state["scale"].tolist()
 
     @property
     def n_parameters(self) -> int:

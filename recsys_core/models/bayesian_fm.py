@@ -19,8 +19,6 @@ myFM reaches .896 with ids and .881 with history, attributes and the day of the 
 over the five folds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
@@ -31,7 +29,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
-from recsys_core.errors import at_least, choose
+from recsys_core.errors import choose
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.progress import Progress
@@ -66,9 +64,8 @@ def _attributes_of(features: Features | None) -> list[Design]:
         return []
     numbers = [(name, width) for name, width in BIN_WIDTHS.items() if name in features.columns]
     flags = [features.select(prefix).astype(np.float64) for prefix in FLAGS]
-    return [_one_hot(features.select(name)[:, 0] // width) for name, width in numbers] + [
-        sparse.csr_matrix(table) for table in flags if table.any()
-    ]
+    binned = [_one_hot(features.select(name)[:, 0] // width) for name, width in numbers]
+    return binned + [sparse.csr_matrix(table) for table in flags if table.any()]
 
 
 def _attributes(train: Interactions) -> Designs:
@@ -80,11 +77,7 @@ def _time(train: Interactions) -> Designs:
     return [sparse.identity(train.n_users, format="csr")], []
 
 
-FEATURES: dict[str, Callable[[Interactions], Designs]] = {
-    "implicit": _implicit,
-    "attributes": _attributes,
-    "time": _time,
-}
+FEATURES = {"implicit": _implicit, "attributes": _attributes, "time": _time}
 
 
 def products(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -218,6 +211,8 @@ class BayesianFM(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
+    smallest: ClassVar[dict[str, float]] = {"embedding_dim": 0, "session_s": 1, "n_burn_in": 0, "n_samples": 1}
+    learnt: ClassVar[dict[str, type]] = {"sessions": Tensor, "items": Tensor, "noise": Tensor, "mean": float}
 
     embedding_dim: int = 8
     features: tuple[str, ...] = ("implicit", "attributes", "time")
@@ -226,9 +221,8 @@ class BayesianFM(Recommender):
     n_samples: int = 60
 
     def __post_init__(self) -> None:
-        self.features = tuple(self.features)
+        super().__post_init__()
         choose("features", self.features, FEATURES)
-        at_least(self, embedding_dim=0, session_s=1, n_burn_in=0, n_samples=1)
 
     def _keys(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
         """One number a session, (N,): the user's code above 32 bits, below them the bin of the time where time is used."""
@@ -285,24 +279,18 @@ class BayesianFM(Recommender):
         return self.mean + mine[:, :, 0] + theirs[:, :, 0] + torch.linalg.vecdot(mine[:, :, 1:], theirs[:, :, 1:])
 
     def _ratings_at(self, users: Tensor, items: Tensor, history: Interactions, times: Tensor | None) -> Tensor:
-        parts = torch.arange(len(users)).split(ROWS_AT_ONCE)
-        stars = [
-            self.samples(users[part], items[part], None if times is None else times[part]).mean(dim=1) for part in parts
-        ]
-        return torch.cat(stars).clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
+        columns = (users, items) if times is None else (users, items, times)
+        parts = zip(*(column.split(ROWS_AT_ONCE) for column in columns))
+        stars = [self.samples(*part).mean(dim=1) for part in parts]
+        return self._clipped(torch.cat(stars))
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         mine, n_samples = self.users[users.cpu()], len(self.noise)
         biases = mine[:, :, 0].mean(dim=1)[:, None] + self.items[:, :, 0].mean(dim=1)
         return self.mean + biases + mine[:, :, 1:].flatten(1) @ self.items[:, :, 1:].flatten(1).T / n_samples
 
-    def _state(self) -> dict[str, Tensor]:
-        mean = torch.tensor([self.mean], dtype=torch.float64)
-        return {"sessions": self.sessions, "items": self.items, "noise": self.noise, "mean": mean}
-
     def _restore(self, state: dict[str, Tensor]) -> None:
-        self.sessions, self.items, self.noise = state["sessions"], state["items"], state["noise"]
-        self.mean = float(state["mean"])
+        super()._restore(state)
         self._average()
 
     @property

@@ -1,7 +1,5 @@
 """Rating models that start from the biases and learn from what these leave."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
@@ -71,6 +69,7 @@ class Centred(Recommender):
         return stars.clamp(self.bias_.low, self.bias_.high)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
+        super()._restore(state)
         self.bias_ = Bias().fit(self.train_)
 
     @property

@@ -8,8 +8,6 @@ measured on rows it was trained on. Open: e, learning rate and batch size (chose
 zip code or year that no training row has (the report has none: it trains on all rows) stands for the mean of the others.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -12,8 +12,6 @@ with N(u) the items that u rated. They differ from the papers in being trained b
 chosen on validation rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,12 +21,10 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag, pad
 
-from recsys_core.errors import at_least
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Traits
 from recsys_core.models.centred import Centred, padded_rows
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.sampling import Batches, Rows
 from recsys_core.train import resolve_device
 
 
@@ -97,16 +93,8 @@ class SVD(NeuralRecommender):
     regularisation: float = 0.08
     embedding_std: float = 0.005
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, regularisation=0, embedding_std=0)
-
     def _build(self, train: Interactions) -> nn.Module:
         return Factors(train, self.embedding_dim, self.embedding_std, self.regularisation)
-
-    def _batches(self, train: Interactions, device: torch.device) -> Batches:
-        columns = (train.users, train.items, train.ratings)
-        return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
 
     @staticmethod
     def _loss(module: Any, *batch: Tensor) -> Tensor:
@@ -114,18 +102,12 @@ class SVD(NeuralRecommender):
         objective = Objective.apply(module, users, own, items, batch[2]) + module.regularisation * squares
         return objective / len(items)
 
-    @property
-    def _factors(self) -> Factors:
-        assert isinstance(self.module_, Factors)
-        return self.module_
-
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        return self._factors.score_all(self._factors.user_vectors(users.to(self.device_))[0])
+        return self.module_.score_all(self.module_.user_vectors(users.to(self.device_))[0])
 
     def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
-        vectors = self._factors.user_vectors(users.to(self.device_))[0]
-        stars = self._factors(vectors, self._factors.items(items.to(self.device_)))
-        return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
+        vectors = self.module_.user_vectors(users.to(self.device_))[0]
+        return self._clipped(self.module_(vectors, self.module_.items(items.to(self.device_))))
 
 
 class Sums(torch.autograd.Function):
@@ -202,14 +184,13 @@ class ALS(Centred):
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, predicts_ratings=True)
+    smallest: ClassVar[dict[str, float]] = {"embedding_dim": 1, "n_iterations": 1, "regularisation": 1e-9}
+    learnt: ClassVar[dict[str, type]] = {"items": Tensor}
 
     embedding_dim: int = 20
     regularisation: float = 0.15
     n_iterations: int = 10
     device: str = "auto"
-
-    def __post_init__(self) -> None:
-        at_least(self, embedding_dim=1, n_iterations=1, regularisation=1e-9)
 
     def _learn(self, residuals: sparse.csr_matrix, seed: int) -> None:
         by_item, generator = residuals.T.tocsr(), torch.Generator().manual_seed(seed)
@@ -246,9 +227,6 @@ class ALS(Centred):
         """Where the factors live."""
         return self.items.device
 
-    def _state(self) -> dict[str, Tensor]:
-        return {"items": self.items}
-
     def _restore(self, state: dict[str, Tensor]) -> None:
         super()._restore(state)
-        self.items = state["items"].to(resolve_device(self.device))
+        self.items = self.items.to(resolve_device(self.device))

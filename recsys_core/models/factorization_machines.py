@@ -13,8 +13,6 @@ training rows has the mean vector of the others. Expected on the five folds of M
 factorisation (.934) that FM is with user and item ids alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Linear item-item models in closed form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +8,6 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
-from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 
@@ -26,12 +23,10 @@ class EASE(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(folds_in=True)
+    smallest: ClassVar[dict[str, float]] = {"regularisation": 1e-9}  # or the inverse may not exist
+    learnt: ClassVar[dict[str, type]] = {"weights": np.ndarray}
 
     regularisation: float = 500.0
-
-    def __post_init__(self) -> None:
-        if not self.regularisation > 0:
-            raise StudyError(f"regularisation={self.regularisation}: it must be above 0, or the inverse may not exist.")
 
     def _fit(self, task: FitTask) -> None:
         interactions = task.train.binary.astype(np.float64)
@@ -46,9 +41,3 @@ class EASE(Recommender):
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return torch.from_numpy(history.binary[users.cpu().numpy()] @ self.weights)
-
-    def _state(self) -> dict[str, Tensor]:
-        return {"weights": torch.from_numpy(self.weights)}
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.weights = state["weights"].numpy()

@@ -1,7 +1,5 @@
 """What all neural recommenders share: a module, batches, a loss, the loop, and a validation metric that picks the epoch."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -12,11 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from recsys_core import evaluate
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, at_least
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, fingerprint
-from recsys_core.sampling import Batches
+from recsys_core.sampling import Batches, Rows
 from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
+
+# Names that have one meaning in all networks, where they have them.
+COUNTS = ("batch_size", "embedding_dim", "hidden_dim", "n_negatives", "validation_users")
+STRENGTHS = ("dropout", "embedding_std", "regularisation")
 
 
 @dataclass(kw_only=True)
@@ -28,6 +30,7 @@ class NeuralRecommender(Recommender):
     """
 
     chooses: ClassVar[bool] = True
+    smallest: ClassVar[dict[str, float]] = dict.fromkeys(COUNTS, 1.0) | dict.fromkeys(STRENGTHS, 0.0)
 
     epochs: int = 20
     batch_size: int = 2048
@@ -39,24 +42,19 @@ class NeuralRecommender(Recommender):
     validation_users: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "embedding_dim", "hidden_dim", "n_negatives"):
-            if getattr(self, name, 1) < 1:
-                raise StudyError(f"{name}={getattr(self, name)}: it must be at least 1.")
-        for name in (name for name in self.hyperparameters if name.endswith("layers")):
-            setattr(self, name, widths := tuple(getattr(self, name)))
-            if min(widths, default=1) < 1:
-                raise StudyError(f"{name}={widths}: give the width, at least 1, of each hidden layer.")
-        for name, limit in (("dropout", 1), ("embedding_std", np.inf)):
-            if not 0 <= getattr(self, name, 0) < limit:
-                raise StudyError(f"{name}={getattr(self, name)}: it must be 0 or more and below {limit}.")
+        super().__post_init__()
+        at_least(self, **{name: 1 for name in self.hyperparameters if name.endswith("layers")})
+        if (dropout := getattr(self, "dropout", 0)) >= 1:
+            raise StudyError(f"dropout={dropout}: it must be below 1.")
 
     @abstractmethod
     def _build(self, train: Interactions) -> nn.Module:
         """The untrained module for this catalogue."""
 
-    @abstractmethod
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
-        """The training batches, with their data on the device."""
+        """The training batches, with their data on the device: (B,) users, items and ratings, unless a model needs others."""
+        columns = (train.users, train.items, train.ratings)
+        return Rows(self.batch_size, *(torch.as_tensor(column, device=device) for column in columns))
 
     @staticmethod
     @abstractmethod
@@ -64,12 +62,10 @@ class NeuralRecommender(Recommender):
         """The loss of one batch, a scalar."""
 
     def _fit(self, task: FitTask) -> None:
-        if self.validation_users < 1:
-            raise StudyError(f"validation_users={self.validation_users}: at least 1 user is needed to choose an epoch.")
         schedule = Schedule(self.epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
         device = resolve_device(self.device)
         with seeded(task.seed, device) as generator:
-            self.module_: nn.Module = self._build(task.train).to(device)
+            self.module_: Any = self._build(task.train).to(device)
             self.history_ = train(
                 self.module_,
                 self._batches(task.train, device),
@@ -95,13 +91,9 @@ class NeuralRecommender(Recommender):
         sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
         rows, history = task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
         if self.traits.predicts_ratings:
-            return Validation(
-                "rmse",
-                lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)),
-                higher_is_better=False,
-            )
+            return Validation("rmse", lambda: evaluate.rmse(evaluate.rate(self, task.train, rows, history)), False)
         ranking = evaluate.RankingTask(task.train, rows, history, cutoffs=(10,))
-        return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), higher_is_better=True)
+        return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), True)
 
     @property
     def device_(self) -> torch.device:

@@ -1,7 +1,5 @@
 """Segments of users as recommenders: what is popular within the segment that a user belongs to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,10 +24,9 @@ def popularity_within(train: Interactions, segments: np.ndarray, n_segments: int
     counts = np.bincount(cells, minlength=n_segments * train.n_items).reshape(n_segments, train.n_items)
     sizes = np.bincount(segments[train.user_counts > 0], minlength=n_segments)[:, None]
     overall = train.item_counts / sizes.sum()
+    weights = sizes + shrinkage
     # an empty segment without shrinkage is asked about by users who are told, not learnt
-    return np.where(
-        sizes + shrinkage > 0, (counts + shrinkage * overall) / np.maximum(sizes + shrinkage, 1e-9), overall
-    )
+    return np.where(weights > 0, (counts + shrinkage * overall) / np.maximum(weights, 1e-9), overall)
 
 
 @dataclass(kw_only=True)
@@ -44,14 +41,11 @@ class SegmentPopularity(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    smallest: ClassVar[dict[str, float]] = {"n_segments": 1, "shrinkage": 0}
+    learnt: ClassVar[dict[str, type]] = dict.fromkeys(("mean", "scale", "centres", "scores"), np.ndarray)
 
     n_segments: int = 6
     shrinkage: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.n_segments < 1:
-            raise StudyError(f"n_segments={self.n_segments}: at least 1 is needed.")
-        _check_shrinkage(self.shrinkage)
 
     def _fit(self, task: FitTask) -> None:
         train, trained = task.train, np.flatnonzero(task.train.user_counts)
@@ -83,14 +77,6 @@ class SegmentPopularity(Recommender):
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         return torch.from_numpy(self.scores[self.segments(users.cpu().numpy(), history)])
 
-    def _state(self) -> dict[str, Tensor]:
-        names = ("mean", "scale", "centres", "scores")
-        return {name: torch.from_numpy(getattr(self, name)) for name in names}
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        for name, values in state.items():
-            setattr(self, name, values.numpy())
-
 
 @dataclass(kw_only=True)
 class DemographicPopularity(Recommender):
@@ -102,15 +88,16 @@ class DemographicPopularity(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True)
+    smallest: ClassVar[dict[str, float]] = {"shrinkage": 0}
+    learnt: ClassVar[dict[str, type]] = {"scores": np.ndarray}
 
     age_limits: tuple[int, ...] = (18, 25, 35, 45, 50, 56)
     shrinkage: float = 10.0
 
     def __post_init__(self) -> None:
-        self.age_limits = tuple(self.age_limits)
+        super().__post_init__()
         if list(self.age_limits) != sorted(set(self.age_limits)):
             raise StudyError(f"age_limits={self.age_limits}: give different ages in ascending order.")
-        _check_shrinkage(self.shrinkage)
 
     def _fit(self, task: FitTask) -> None:
         features = task.train.user_features
@@ -128,22 +115,10 @@ class DemographicPopularity(Recommender):
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         features = self.train_.user_features
         assert features is not None
-        mine = Features(features.values[users.cpu().numpy()], features.columns)
-        return torch.from_numpy(self.scores[self.segments(mine)])
+        return torch.from_numpy(self.scores[self.segments(features.take(users.cpu().numpy()))])
 
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
         if features is None:
             return super()._cold_scores(users, features)
         self._check_columns(features)
         return torch.from_numpy(self.scores[self.segments(features)]).to(users.device)
-
-    def _state(self) -> dict[str, Tensor]:
-        return {"scores": torch.from_numpy(self.scores)}
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.scores = state["scores"].numpy()
-
-
-def _check_shrinkage(shrinkage: float) -> None:
-    if shrinkage < 0:
-        raise StudyError(f"shrinkage={shrinkage}: it must be 0 or more users.")

@@ -9,8 +9,6 @@ too are the batch size and the head, a single linear layer here: it adds what th
 users get the films in one order. Hidden layers in the head (`head_layers`) let the two meet.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
