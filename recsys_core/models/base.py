@@ -19,7 +19,7 @@ from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
 from recsys_core.train import History
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
 TAKEN_UP: dict[type, Callable[[Tensor], Any]] = {Tensor: Tensor.detach, np.ndarray: Tensor.numpy, float: float}
 
