@@ -111,7 +111,7 @@ class TwoTowerRegressor(RatingNetwork):
 class JointNet(AttributeNet):
     """(B, D) projections of both sides into the joint space, concatenated, through the head to a logit."""
 
-    def __init__(self, users: Attributes, items: Attributes, model: JointEmbedding) -> None:
+    def __init__(self, users: Attributes, items: Attributes, model: "JointEmbedding") -> None:
         super().__init__(users, items)
         self.gamma = model.gamma
         self.user_tower, self.item_tower = (
@@ -193,7 +193,7 @@ class DSSMNet(AttributeNet):
 
     log_q: Tensor
 
-    def __init__(self, train: Interactions, users: Attributes, items: Attributes, model: DSSM) -> None:
+    def __init__(self, train: Interactions, users: Attributes, items: Attributes, model: "DSSM") -> None:
         super().__init__(users, items)
         self.temperature = model.temperature
         widths, sides = (*model.layers, model.embedding_dim), (users, items)
