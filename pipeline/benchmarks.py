@@ -35,7 +35,6 @@ from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
-from recsys_core.losses import binary_cross_entropy
 from recsys_core.models import EASE, NCF, DiverseNCF, MultVAE, NeuMF
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.ncf import SIZES, Fusion, PairRecommender

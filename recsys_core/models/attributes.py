@@ -151,7 +151,6 @@ class AttributeNetwork(NeuralRecommender):
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
         return super()._batches(replace(train, ratings=train.ratings / np.float32(self.scale)), device)
 
-
     def _known_users(self, users: Tensor) -> Tensor:
         codes = users.to(self.device_)
         return self.module_.user_vectors(codes, self.module_.users.table.index_select(0, codes))

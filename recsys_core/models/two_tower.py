@@ -176,7 +176,7 @@ class JointEmbedding(VectorNetwork):
     @torch.inference_mode()
     def logits(self, rows: Interactions) -> Tensor:
         """Return the (N,) logits of "liked" for the pairs of these rows; users of the catalogue need no training rows."""
-        return self._net(*(torch.as_tensor(codes, device=self.device_) for codes in (rows.users, rows.items))).cpu()
+        return self.module_(*(torch.as_tensor(codes, device=self.device_) for codes in (rows.users, rows.items))).cpu()
 
     def _judge(self, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
         liked = torch.as_tensor(rows.ratings >= LIKED)
