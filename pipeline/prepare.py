@@ -32,8 +32,9 @@ LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys
 
 def prepare(study: Study, jobs: Iterable[Job]) -> None:
     """Write the fingerprints and parameter files that Snakemake looks at; drop stamps that are not true."""
+    modules = [path for name in ("recsys_core", "releases") for path in study.root.glob(f"{name}/**/*")]
     used = [path for name in USED_BY_NOTEBOOKS for path in study.root.glob(f"pipeline/{name}.*")]
-    sources = [path for path in [*study.root.glob("recsys_core/**/*"), *used] if path.suffix in SOURCES]
+    sources = [path for path in [*modules, *used] if path.suffix in SOURCES]
     package = tree_digest(study.root, [*sources, study.root / "requirements.lock"])
     for job in jobs:
         _write_if_changed(study.root / job.state("fingerprint"), fingerprint(study, job, package))

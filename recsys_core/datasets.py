@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from recsys_core import formats, sources
 from recsys_core.errors import StudyError, choose
 from recsys_core.files import atomic_path
-from recsys_core.formats import Scale, Tables
-from recsys_core.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS, Release
+from releases import formats, sources
+from releases.formats import Scale, Tables
+from releases.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS, Release
 
 CACHE_FORMAT = 1  # raise it whenever the normalised frames change
 Keep = Literal["first", "last"] | None

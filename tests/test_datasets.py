@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from small_releases import CSV, FILES, GENOME, write_release
 
-from recsys_core import datasets, sources
+from recsys_core import datasets
 from recsys_core.errors import StudyError
-from recsys_core.formats import GENRES_100K
+from releases import sources
+from releases.formats import GENRES_100K
 
 DATA = sources.DATA
 ML_100K_SHA256 = "c8a6473b863dd6e525259f6caa466c4a5fa9873f885663cc34977e84293e024b"
@@ -230,7 +231,7 @@ def test_a_failed_load_leaves_nothing_behind(project):
 def test_a_killed_conversion_leaves_no_cache_and_the_next_load_cleans_up(project):
     folder = write_release("ml-1m", project / "data" / "ml-1m")
     program = (
-        "import time, pandas as pd; from pathlib import Path; from recsys_core import datasets, sources\n"
+        "import time, pandas as pd; from pathlib import Path; from recsys_core import datasets; from releases import sources\n"
         f"sources.DATA = Path({str(project / 'data')!r})\n"
         "write = pd.DataFrame.to_parquet\n"
         "pd.DataFrame.to_parquet = lambda *a, **k: (write(*a, **k), print('half', flush=True), time.sleep(60))\n"

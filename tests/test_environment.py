@@ -72,7 +72,7 @@ def test_the_installed_version_is_the_pinned_one(name):
 
 def python_sources():
     yield (ROOT / "Snakefile").read_text()
-    for folder in ("recsys_core", "pipeline", "tests"):
+    for folder in ("recsys_core", "releases", "pipeline", "tests"):
         yield from (path.read_text() for path in (ROOT / folder).rglob("*.py"))
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         yield from ("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])

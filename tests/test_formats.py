@@ -2,9 +2,9 @@ import pandas as pd
 import pytest
 from small_releases import FILES, NEGATIVES, write_release
 
-from recsys_core import formats
 from recsys_core.errors import StudyError
-from recsys_core.sources import HALF_STARS, RELEASES
+from releases import formats
+from releases.sources import HALF_STARS, RELEASES
 
 OWN = "user_id,item_id,rating,timestamp\n"
 

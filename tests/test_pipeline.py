@@ -141,7 +141,7 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
     ("place", "changed"),
     [
         ("recsys_core/metrics.py", [True, True]),
-        ("recsys_core/releases.yaml", [True, True]),
+        ("releases/releases.yaml", [True, True]),
         ("pipeline/run.py", [False, False]),
         ("pipeline/plots.py", [True, True]),
         ("pipeline/report.html", [True, True]),
@@ -331,9 +331,9 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "Snakefile", root)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=ignored)
+    shutil.copytree(ROOT / "releases", root / "releases", ignore=ignored)
     (root / "recsys_core").mkdir(exist_ok=True)
-    copied = "__init__.py datasets.py errors.py files.py formats.py releases.yaml sources.py"
-    for name in copied.split():
+    for name in ("__init__.py", "datasets.py", "errors.py", "files.py"):
         shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
     return root
 

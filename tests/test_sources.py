@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from small_releases import FILES, write_release
 
-from recsys_core import sources
 from recsys_core.errors import StudyError
-from recsys_core.formats import ITEMS_100K
-from recsys_core.sources import RELEASES
+from releases import sources
+from releases.formats import ITEMS_100K
+from releases.sources import RELEASES
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

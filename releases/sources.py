@@ -15,9 +15,9 @@ from pathlib import Path
 
 import requests
 
-from recsys_core import formats
 from recsys_core.errors import StudyError
-from recsys_core.formats import FORMATS, PUBLISHED, Scale, Tables
+from releases import formats
+from releases.formats import FORMATS, PUBLISHED, Scale, Tables
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
