@@ -25,12 +25,11 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
 
-from recsys_core.errors import at_least
 from recsys_core.interactions import Interactions
 from recsys_core.losses import bayesian_personalised_ranking, binary_cross_entropy
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.centred import padded_rows
-from recsys_core.models.factorization import SVD
+from recsys_core.models.factorization import ALS, SVD
 from recsys_core.sampling import Batches, PositivesAndNegatives
 from recsys_core.train import resolve_device
 
@@ -50,6 +49,8 @@ class IALS(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    smallest: ClassVar[dict[str, float]] = ALS.smallest | {"n_conjugate_steps": 0, "unobserved_weight": 0}
+    learnt: ClassVar[dict[str, type]] = {"items": Tensor}
 
     embedding_dim: int = 64
     regularisation: float = 0.007
@@ -58,9 +59,6 @@ class IALS(Recommender):
     n_iterations: int = 12
     n_conjugate_steps: int = 0
     device: str = "auto"
-
-    def __post_init__(self) -> None:
-        at_least(self, embedding_dim=1, n_iterations=1, n_conjugate_steps=0, unobserved_weight=0, regularisation=1e-9)
 
     def _fit(self, task: FitTask) -> None:
         generator, by_user = torch.Generator().manual_seed(task.seed), task.train.binary
@@ -113,9 +111,6 @@ class IALS(Recommender):
     def device_(self) -> torch.device:
         """Where the vectors live."""
         return self.items.device
-
-    def _state(self) -> dict[str, Tensor]:
-        return {"items": self.items}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         self.items = state["items"].to(resolve_device(self.device))

@@ -18,7 +18,6 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from recsys_core.errors import at_least
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.neighbours import BLOCK_CELLS
@@ -29,21 +28,16 @@ class ImplicitNeighbours(Recommender):
     """What the two neighbourhood models share. The defaults are those of a comparable library."""
 
     traits: ClassVar[Traits] = Traits(folds_in=True)
+    smallest: ClassVar[dict[str, float]] = {"n_neighbours": 1, "shrinkage": 0}
 
     n_neighbours: int = 100
     shrinkage: float = 0.0
 
-    def __post_init__(self) -> None:
-        at_least(self, n_neighbours=1, shrinkage=0)
-
     def _fit(self, task: FitTask) -> None:
         self._restore({})
 
-    def _state(self) -> dict[str, Tensor]:
-        return {}  # the training rows are the model
-
     def _restore(self, state: dict[str, Tensor]) -> None:
-        """Compute from the training rows what is kept."""
+        """Compute what is kept from the training rows, which are the model."""
 
     @property
     def n_parameters(self) -> int:

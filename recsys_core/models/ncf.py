@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys_core.errors import StudyError, at_least
+from recsys_core.errors import StudyError, choose
 from recsys_core.interactions import Interactions
 from recsys_core.losses import binary_cross_entropy, similarity_within_lists
 from recsys_core.models.base import FitTask, Traits
@@ -229,8 +229,7 @@ class NCF(PairRecommender):
         super().__post_init__()
         if not self.layers:
             raise StudyError("layers=(): give the width of at least one hidden layer.")
-        if self.activation not in ACTIVATIONS:
-            raise StudyError(f"activation={self.activation!r}: allowed are {', '.join(ACTIVATIONS)}.")
+        choose("activation", self.activation, ACTIVATIONS)
 
     def _build(self, train: Interactions) -> nn.Module:
         return Tower(train.n_users, train.n_items, self.embedding_dim, self.layers, self.activation, self.embedding_std)
@@ -244,14 +243,12 @@ class NeuMF(NCF):
     the fusion starts from them. Differs from the paper: it goes on with Adam instead of plain gradient descent.
     """
 
+    smallest: ClassVar[dict[str, float]] = {"gmf_dim": 1, "pretrain_epochs": 0}
+    pretrained: ClassVar[list[Any]] = []
+
     embedding_dim: int = 16
     gmf_dim: int = 8
     pretrain_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, gmf_dim=1, pretrain_epochs=0)
-        self.pretrained: list[Any] = []
 
     def _parts(self) -> tuple[GMF, NCF]:
         """The models that are fused, with what they have in common with it."""
@@ -261,7 +258,7 @@ class NeuMF(NCF):
         return GMF(**alone | {"embedding_dim": self.gmf_dim}), NCF(**shared)
 
     def _fit(self, task: FitTask) -> None:
-        self.pretrained = [
+        self.pretrained = [  # type: ignore[misc]
             part.fit(task.train, seed=task.seed).module_ for part in self._parts() if self.pretrain_epochs
         ]
         for part, share in zip(self.pretrained, (PRETRAINED_SHARE, 1 - PRETRAINED_SHARE)):
@@ -282,11 +279,9 @@ class DiverseNCF(NCF):
     none has any, this is NCF.
     """
 
-    diversity: float = 1e-3
+    smallest: ClassVar[dict[str, float]] = {"diversity": 0}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, diversity=0)
+    diversity: float = 1e-3
 
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
         features = train.item_features

@@ -42,7 +42,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys_core.errors import at_least
 from recsys_core.interactions import Interactions
 from recsys_core.losses import cosine_alignment, in_batch_softmax
 from recsys_core.models.attributes import (
@@ -225,6 +224,7 @@ class DSSM(VectorNetwork):
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True)
     unread: ClassVar[tuple[str, ...]] = ("month", "zip")
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "year")
+    smallest: ClassVar[dict[str, float]] = {"temperature": 0.001}
 
     epochs: int = 10
     batch_size: int = 512
@@ -235,10 +235,6 @@ class DSSM(VectorNetwork):
     id_dropout: float = 0.1
     temperature: float = 0.2
     log_q: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, temperature=0.001)
 
     def _build(self, train: Interactions) -> nn.Module:
         return DSSMNet(train, *self._sides(train), self)
