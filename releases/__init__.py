@@ -1,1 +1,1 @@
-"""The published releases of MovieLens as files: where they come from, and how they are laid out."""
+"""The published releases of MovieLens as files: where they come from, how they are laid out, and the cache of their tables."""

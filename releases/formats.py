@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,11 @@ import pyarrow as pa
 import yaml
 from pyarrow import csv as arrow_csv
 
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, choose
 
 Tables = dict[str, pd.DataFrame]
 Scale = tuple[float, float]
+Keep = Literal["first", "last"] | None
 
 PUBLISHED: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("releases.yaml").read_text(encoding="utf-8"))
 WHOLE, NUMBER, TEXT = pa.int64(), pa.float64(), pa.string()
@@ -252,3 +253,14 @@ def read_own(ratings: Path, movies: Path | None, users: Path | None, scale: Scal
             if len(twice := tables[table][key][tables[table][key].duplicated()]):
                 raise StudyError(f"{path}: {key} {twice.iloc[0]} occurs twice; keep one row of it.")
     return _finished("own", tables)
+
+
+def unique_pairs(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame:
+    """Drop the rows of a repeated (user_id, item_id) that `keep` does not want; without it refuse them."""
+    choose("keep", keep, (None, "first", "last"))
+    repeated = ratings.duplicated(["user_id", "item_id"], keep or "first")
+    if repeated.any() and keep is None:
+        user, item = ratings[["user_id", "item_id"]].to_numpy()[repeated.to_numpy().argmax()]
+        twice = f"{repeated.sum():,} rows repeat the user_id and item_id of an earlier one (first: {user}, {item})"
+        raise StudyError(f"{where}: {twice}; remove them, or for an own file choose keep='first' or keep='last'.")
+    return ratings[~repeated].reset_index(drop=True)

@@ -11,7 +11,7 @@ from small_releases import CSV, FILES, GENOME, write_release
 
 from recsys_core import datasets
 from recsys_core.errors import StudyError
-from releases import sources
+from releases import cache, sources
 from releases.formats import GENRES_100K
 
 DATA = sources.DATA
@@ -103,7 +103,7 @@ def test_ml_100k_users_are_complete(ml_100k):
 
 
 def test_ml_100k_has_the_same_values_from_every_source(ml_100k, project):
-    assert ml_100k.sha256 == datasets.frames_sha256(frames(ml_100k)) == ML_100K_SHA256
+    assert ml_100k.sha256 == cache.frames_sha256(frames(ml_100k)) == ML_100K_SHA256
     folder = project / "data" / "ml-100k"
     write_100k(folder, ml_100k)
     for file, expected in PUBLISHED_SHA256.items():
@@ -148,7 +148,7 @@ def test_sasrec_benchmark_has_its_published_size():
 def test_a_cached_data_set_equals_the_one_that_was_parsed(name, project, monkeypatch):
     write_release(name, project / "data" / name)
     parsed = datasets.load(name)
-    monkeypatch.setattr(datasets, "_build_cache", None)
+    monkeypatch.setattr(cache, "_build_cache", None)
     cached = datasets.load(name)
     assert cached.sha256 == parsed.sha256 and cached.source == parsed.source == "local folder"
     assert frames(cached).keys() == frames(parsed).keys()
@@ -177,7 +177,7 @@ def test_a_cache_of_other_files_is_not_used(project):
 def test_a_cache_of_vanished_files_or_another_version_is_not_used(project, monkeypatch):
     folder = write_release("ml-1m", project / "data" / "ml-1m")
     datasets.load("ml-1m")
-    monkeypatch.setattr(datasets, "CACHE_FORMAT", 0)
+    monkeypatch.setattr(cache, "CACHE_FORMAT", 0)
     datasets.load("ml-1m")
     assert json.loads((project / "data" / "cache" / "ml-1m" / "meta.json").read_text())["format"] == 0
     (folder / "users.dat").unlink()
@@ -218,7 +218,7 @@ def test_a_damaged_cache_is_rebuilt(project, file, damage):
     else:
         path.write_bytes(bytes(content) if damage == "one bit" else path.read_bytes()[:-9])
     again = datasets.load("ml-1m")
-    assert again.sha256 == first.sha256 == datasets.frames_sha256(frames(again))
+    assert again.sha256 == first.sha256 == cache.frames_sha256(frames(again))
 
 
 def test_a_failed_load_leaves_nothing_behind(project):
@@ -256,7 +256,7 @@ def test_several_loads_may_build_the_same_cache_at_once(project):
         for _ in range(5):
             (project / "data" / "cache" / "ml-1m" / "meta.json").unlink(missing_ok=True)
             data = datasets.load("ml-1m")
-            if data.sha256 != expected or datasets.frames_sha256(frames(data)) != expected:
+            if data.sha256 != expected or cache.frames_sha256(frames(data)) != expected:
                 failures.append(data)
 
     threads = [threading.Thread(target=rebuild) for _ in range(4)]
@@ -288,7 +288,7 @@ def test_the_tag_genome_is_loaded_on_demand_and_cached(project, monkeypatch):
     assert scores.to_numpy().tolist() == [[10, 1, 0.025], [10, 2, 0.9]]
     assert tags["tag"].tolist() == ["007", "space"]
     with monkeypatch.context() as patched:
-        patched.setattr(datasets, "_build_cache", None)
+        patched.setattr(cache, "_build_cache", None)
         pd.testing.assert_frame_equal(datasets.load_genome("ml-20m")[0], scores)
     with pytest.raises(StudyError, match="'ml-100k' has no tag genome; data sets with one: ml-20m, ml-25m"):
         datasets.load_genome("ml-100k")
@@ -309,7 +309,7 @@ def test_own_files_load_by_path_without_a_cache(project):
     data = datasets.load(path, movies=project / "films.csv")
     assert (data.name, data.source, data.rating_scale, data.explicit) == ("mine", "own file", (1, 5), True)
     assert data.ratings["user_id"].tolist() == ["ann", "bob"] and data.movies["year"].tolist() == [1999]
-    assert datasets.load(str(path)).sha256 != data.sha256 == datasets.frames_sha256(frames(data))
+    assert datasets.load(str(path)).sha256 != data.sha256 == cache.frames_sha256(frames(data))
     path.write_text(OWN + "ann,x,3.5,4\n")
     assert datasets.load(path).rating_scale == (0.5, 5)
     assert not (project / "data").exists()
@@ -351,6 +351,6 @@ def test_the_hash_of_frames_changes_with_any_value(change):
 
     def digest(values):
         frame = pd.DataFrame({**values, "year": pd.array(values["year"], dtype="Int64")})
-        return datasets.frames_sha256({"table": frame.astype({"text": "str"})})
+        return cache.frames_sha256({"table": frame.astype({"text": "str"})})
 
     assert digest(columns) == digest(columns) != digest({**columns, **change})

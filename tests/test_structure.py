@@ -27,13 +27,23 @@ def test_the_module_and_each_of_its_files_are_small() -> None:
     assert not {name: size for name, size in sizes.items() if size >= MOST_LINES_A_FILE}
 
 
-def test_the_module_knows_neither_the_pipeline_nor_any_notebook() -> None:
-    imported = {
+def imported_by(files: list[Path]) -> set[str]:
+    """Names of the modules that these files import."""
+    return {
         name
-        for path in FILES
+        for path in files
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
+
+
+def test_published_files_are_read_without_the_study() -> None:
+    imported = imported_by(sorted((ROOT / "releases").rglob("*.py")))
+    assert {name for name in imported if name.startswith("recsys_core")} == {"recsys_core.errors", "recsys_core.files"}
+
+
+def test_the_module_knows_neither_the_pipeline_nor_any_notebook() -> None:
+    imported = imported_by(FILES)
     assert "recsys_core.errors" in imported
     assert not {name for name in imported if name.split(".")[0] in ("pipeline", "notebooks", "tests", "matplotlib")}

@@ -1,0 +1,95 @@
+"""The tables of a release from a verified parquet cache, which is built anew where it is missing, damaged or of other files."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from releases import sources
+from releases.formats import Tables, unique_pairs
+from releases.sources import Release
+
+CACHE_FORMAT = 1  # raise it whenever the normalised frames change
+log = logging.getLogger(__name__)
+
+
+def read_tables(name: str, release: Release) -> tuple[Tables, dict[str, Any]]:
+    """Return tables and provenance from the cache; build it if it is missing, damaged or of other files."""
+    folder = sources.DATA / "cache" / name
+    try:
+        return _read_cache(folder, release)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.info("%s: building the cache (%s)", name, error)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(".building-*-*"):
+            # Left by a killed process.
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".building-{os.getpid()}-", dir=folder.parent) as scratch:
+            return _build_cache(name, release, folder, Path(scratch))
+    except OSError as error:
+        raise StudyError(f"The cache {folder} cannot be written ({error}); free space or make it writable.") from None
+
+
+def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]:
+    """Read a cache; raise an error if it is not whole, or not of the files found now."""
+    meta = json.loads((folder / "meta.json").read_text())
+    local = sources.find_local(release)[0]
+    if (meta["format"], meta["local"]) != (CACHE_FORMAT, local and sources.fingerprint(local, release)):
+        raise ValueError("it is of other files or another version")
+    tables = {}
+    for table, expected in meta["tables"].items():
+        content = (folder / f"{table}.parquet").read_bytes()
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ValueError(f"its table {table} is damaged")
+        tables[table] = pd.read_parquet(BytesIO(content))
+    return tables, meta
+
+
+def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tuple[Tables, dict[str, Any]]:
+    """Convert a release, downloaded to `scratch`, into files in `folder`; meta.json, the last, makes them valid."""
+    found = sources.find(name, release, scratch)
+    tables = found.read(found.folder, release.scale)
+    if "ratings" in tables:
+        unique_pairs(tables["ratings"], found.folder, None)
+    contents = {table: frame.to_parquet(compression="zstd", index=False) for table, frame in tables.items()}
+    meta = {
+        "format": CACHE_FORMAT,
+        "source": found.source,
+        "origin": found.origin,
+        "local": found.origin if found.source == "local folder" else None,
+        "sha256": frames_sha256(tables),
+        "tables": {table: hashlib.sha256(content).hexdigest() for table, content in contents.items()},
+    }
+    files = {f"{table}.parquet": content for table, content in contents.items()}
+    for file, content in (files | {"meta.json": json.dumps(meta, indent=1).encode()}).items():
+        with atomic_path(folder / file) as path:
+            path.write_bytes(content)
+    return tables, meta
+
+
+def frames_sha256(tables: Tables) -> str:
+    """SHA-256 of frames by value: table and column names, numbers as little-endian 64 bit, text as UTF-8."""
+    digest = hashlib.sha256()
+    for table, frame in sorted(tables.items()):
+        for column, values in frame.items():
+            digest.update(f"\n{table}.{column} {len(values)}\n".encode())
+            if pd.api.types.is_string_dtype(values.dtype):
+                digest.update("\x1f".join(values.fillna("\0")).encode())
+            elif values.dtype.kind == "f" or values.hasnans:
+                digest.update(values.to_numpy("<f8", na_value=np.nan).tobytes())
+            else:
+                digest.update(values.to_numpy("<i8").tobytes())
+    return digest.hexdigest()
