@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from pipeline.notebook import Notebook
@@ -18,6 +19,49 @@ from recsys_core.protocols import MEASUREMENTS, VARIANTS, measure, select_epochs
 from recsys_core.splits import Split, make_split
 from recsys_core.train import resolve_device
 
+ROUNDING = 1.1e-6  # values are stored with 6 decimals
+
+
+class Runs(NamedTuple):
+    """Rows of results, and per-user values averaged over seeds."""
+
+    results: pd.DataFrame
+    users: pd.DataFrame
+
+
+NOTHING = Runs(pd.DataFrame(), pd.DataFrame())
+
+
+class Fits:
+    """The models of one run by seed, each fitted when it is first asked for.
+
+    Validation chooses on the training rows, once; the models learn from these and the validation rows. `as-reported` does as the
+    report did: the validated model is the final one.
+    """
+
+    def __init__(self, model: Recommender, split: Split) -> None:
+        self.split = split
+        self.as_reported = split.protocol == "as-reported"
+        self.selected, self.final = (model, model) if self.as_reported else select_epochs(model, split)
+        self.fitted: dict[int, Recommender] = {}
+
+    def of(self, seed: int) -> Recommender:
+        """The model of a seed."""
+        if seed not in self.fitted:
+            split, model = self.split, copy(self.final)
+            if self.as_reported:
+                validation = split.validation if len(split.validation) else None
+                model.fit(split.train, validation, seed, split.validation_history)
+            else:
+                model.fit(split.refit, None, seed)
+            self.fitted[seed] = model
+        return self.fitted[seed]
+
+    def curve(self, seed: int) -> pd.DataFrame | None:
+        """What the training that was validated recorded after each epoch; None for models that do not iterate."""
+        history = (self.of(seed) if self.as_reported else self.selected).history_
+        return None if history is None else pd.DataFrame(history.epochs)
+
 
 class Experiments:
     """Runs models for one notebook and keeps their rows.
@@ -27,7 +71,9 @@ class Experiments:
     and the other rows are read as committed.
 
     The folds listed by the notebook's parameter `stored_folds` are taken from the results stored for the profile `full` where data,
-    split, settings, versions and device are the same, which is what training them would give; else they are trained.
+    split, settings, versions and device are the same, which is what training them would give; else they are trained. The seeds
+    listed by `stored_seeds` are taken in the same way from those of the profile `seeds`, where besides the first seed, which is
+    always trained, comes out as it is stored.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
@@ -36,7 +82,9 @@ class Experiments:
         self.rows, self.vocabulary = encode(data)
         self.committed, self.committed_users = notebook.read_committed() if notebook.check else (None, None)
         self.stored_folds = {f"fold={number}" for number in notebook.parameters.get("stored_folds", [])}
-        self.stored, self.stored_users = notebook.read_stored_folds() if self.stored_folds else [pd.DataFrame()] * 2
+        self.stored_seeds = set(notebook.parameters.get("stored_seeds", []))
+        self.folds = Runs(*notebook.read_stored_runs("full")) if self.stored_folds else NOTHING
+        self.seeds = Runs(*notebook.read_stored_runs("seeds")) if self.stored_seeds else NOTHING
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
@@ -76,18 +124,17 @@ class Experiments:
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
         splits = self._to_train(name, model, splits, settings)
-        fits: dict[bytes, tuple[Recommender, list[Recommender]]] = {}
+        fits: dict[bytes, Fits] = {}
         curves: dict[tuple[str, str], pd.DataFrame] = {}  # of the first split
         for split in splits:
             key = split.roles.tobytes()
             if key not in fits:
-                fits[key] = self._fit(model, split, seeds)
-            selected, fitted = fits[key]
-            if selected.history_ is not None:
-                curves.setdefault((name, split.protocol), pd.DataFrame(selected.history_.epochs))
-            self._measure(name, split, model, dict(zip(seeds, fitted)), settings)
+                fits[key] = Fits(model, split)
+            if (curve := fits[key].curve(seeds[0])) is not None:
+                curves.setdefault((name, split.protocol), curve)
+            self._measure(name, split, model, fits[key], self._wanted(model, split, seeds), settings)
         self.histories |= curves
-        return next(iter(fits.values()))[1][0] if fits else model
+        return next(iter(fits.values())).of(seeds[0]) if fits else model
 
     def _to_train(self, name: str, model: Recommender, splits: list[Split], settings: str) -> list[Split]:
         """All splits but the folds whose results are known: as committed, or as stored, which are taken up here."""
@@ -104,46 +151,53 @@ class Experiments:
 
     def _take_stored(self, name: str, model: Recommender, split: Split, settings: str) -> bool:
         """Take up the stored rows of this very run; False where there are none."""
-        if self.stored.empty:
-            return False
         labels = {"variant": split.variant} | self._labels(name, split, settings)
-        rows, users = (
-            self._same(self.stored, labels | self._identity(model, split)),
-            self._same(self.stored_users, labels),
-        )
+        rows, users = self._stored(self.folds, labels, self._identity(model, split))
         self.results = pd.concat([self.results, rows], ignore_index=True)
-        self.users = pd.concat([self.users, users if len(rows) else users[:0]], ignore_index=True)
+        self.users = pd.concat([self.users, users], ignore_index=True)
         return len(rows) > 0
+
+    def _stored(self, runs: Runs, labels: dict[str, str], identity: dict[str, str]) -> Runs:
+        """What is stored of this very run; the per-user values go with the rows."""
+        rows = self._same(runs.results, labels | identity)
+        return Runs(rows, self._same(runs.users, labels) if len(rows) else runs.users[:0])
 
     @staticmethod
     def _same(rows: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-        return rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)]
+        return rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)] if len(rows) else rows
 
-    def _fit(self, model: Recommender, split: Split, seeds: list[int]) -> tuple[Recommender, list[Recommender]]:
-        """The model that selected the epoch, and the models of the seeds (in their order, only what is to be trained).
-
-        Folds are replicates, so that `rating-5fold` takes one seed a fold. `as-reported` does as the report did: the validated
-        model is the final one.
-        """
+    def _wanted(self, model: Recommender, split: Split, seeds: list[int]) -> list[int]:
+        """The seeds to report; folds are replicates, so that `rating-5fold` takes one seed a fold."""
         once = self.committed is not None or not model.traits.stochastic or split.protocol == "rating-5fold"
-        wanted = seeds[:1] if once else seeds
-        if split.protocol == "as-reported":
-            validation = split.validation if len(split.validation) else None
-            fitted = [copy(model).fit(split.train, validation, seed, split.validation_history) for seed in wanted]
-            return fitted[0], fitted
-        selected, final = select_epochs(model, split)
-        return selected, [copy(final).fit(split.refit, None, seed) for seed in wanted]
+        return seeds[:1] if once else seeds
 
     def _measure(
-        self, name: str, split: Split, model: Recommender, fitted: dict[int, Recommender], settings: str
+        self, name: str, split: Split, model: Recommender, fits: Fits, seeds: list[int], settings: str
     ) -> None:
-        rows_of = "train" if split.protocol == "as-reported" else "refit"
-        summaries, users = zip(*(measure(each, split, rows_of) for each in fitted.values()))
-        first, labels = next(iter(fitted.values())), self._labels(name, split, settings)
-        rows = pd.concat([summary.assign(seed=seed) for seed, summary in zip(fitted, summaries)], ignore_index=True)
-        trained = {"epochs": getattr(first, "epochs", 0), "parameters": first.n_parameters}
-        rows = rows.assign(**labels, **trained, **self._identity(model, split))
-        self._collect(rows, list(users), labels, first.traits.stochastic)
+        rows_of, labels = "train" if split.protocol == "as-reported" else "refit", self._labels(name, split, settings)
+        identity = self._identity(model, split)
+
+        def measured(seed: int) -> Runs:
+            summary, users = measure(fits.of(seed), split, rows_of)
+            trained = {"epochs": getattr(fits.of(seed), "epochs", 0), "parameters": fits.of(seed).n_parameters}
+            return Runs(summary.assign(seed=seed, **labels, **trained, **identity), users)
+
+        runs = [measured(seeds[0])]
+        stored = self._other_seeds(runs[0].results, self._stored(self.seeds, labels, identity), seeds)
+        runs += [measured(seed) for seed in seeds[1:] if stored is None]
+        rows = pd.concat([run.results for run in runs], ignore_index=True)
+        self._collect(rows, [run.users for run in runs], labels, model.traits.stochastic, stored)
+
+    def _other_seeds(self, first: pd.DataFrame, stored: Runs, seeds: list[int]) -> Runs | None:
+        """The stored rows of all seeds but the first; None unless all are there, may be taken, and the first came out as stored."""
+        rows = stored.results
+        if not self.stored_seeds or not len(rows) or not set(seeds[1:]) <= self.stored_seeds & set(rows["seed"]):
+            return None
+        key = ["variant", "metric"]
+        again = rows[rows["seed"] == seeds[0]].set_index(key)["value"].reindex(first.set_index(key).index)
+        if not np.allclose(again, first["value"], rtol=0, atol=ROUNDING, equal_nan=True):
+            return None
+        return Runs(rows[rows["seed"].isin(seeds[1:])], stored.users)
 
     def _labels(self, name: str, split: Split, settings: str) -> dict[str, str]:
         return {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
@@ -158,13 +212,22 @@ class Experiments:
             "device": resolve_device(getattr(model, "device", "cpu")).type,
         }
 
-    def _collect(self, rows: pd.DataFrame, users: list[pd.DataFrame], labels: dict[str, str], stochastic: bool) -> None:
+    def _collect(
+        self,
+        rows: pd.DataFrame,
+        users: list[pd.DataFrame],
+        labels: dict[str, str],
+        stochastic: bool,
+        stored: Runs | None,
+    ) -> None:
         for _, part in rows[rows["seed"] == rows["seed"].iloc[0]].groupby("variant", dropna=False):
             main = MEASUREMENTS[labels["protocol"]].main
             self.to_check.append((part, main if main in set(part["metric"]) else "rmse", stochastic))
-        rows = pd.concat([rows, _rest(self.committed, rows, labels, "seed")])
-        self.results = pd.concat([self.results, rows], ignore_index=True)
-        if len(users[0]):
+        rest = _rest(self.committed, rows, labels, "seed") if stored is None else stored.results
+        self.results = pd.concat([self.results, rows, rest], ignore_index=True)
+        if stored is not None:
+            self.users = pd.concat([self.users, stored.users], ignore_index=True)
+        elif len(users[0]):
             mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index().assign(**labels)
             rest = _rest(self.committed_users, mean, labels, "user")
             self.users = pd.concat([self.users, mean, rest], ignore_index=True)

@@ -143,16 +143,11 @@ class Notebook:
             pd.read_parquet(users) if users.exists() else None,
         )
 
-    def read_stored_folds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """This notebook's results and per-user values on the canonical folds as stored for the profile `full`; may be empty."""
-        stored = [self.read_stored("full", self.name), self.read_stored_users("full", self.name)]
-        results, users = (
-            rows[rows["variant"].astype(str).str.fullmatch(r"fold=\d")].drop(columns="device_class")
-            if len(rows)
-            else rows
-            for rows in stored
-        )
-        return results, users
+    def read_stored_runs(self, profile: str) -> list[pd.DataFrame]:
+        """This notebook's own results and per-user values as stored for `profile`; may be empty."""
+        stored = self.read_stored(profile, self.name), self.read_stored_users(profile, self.name)
+        named = [rows.astype({"variant": object}).fillna({"variant": ""}) if len(rows) else rows for rows in stored]
+        return [rows.drop(columns="device_class", errors="ignore") for rows in named]
 
     def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
         """Keyword arguments of a model of `recsys_core.models.MODELS`: none for "stated", for "tuned" what `make tune` chose.

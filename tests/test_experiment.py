@@ -275,6 +275,43 @@ def test_later_folds_are_taken_as_stored_only_if_nothing_differs(fits: list[Fit]
     assert sorted(again.users.columns) == sorted(made.users.columns) and len(again.users) == len(made.users)
 
 
+def test_later_seeds_are_taken_as_stored_only_if_the_first_comes_out_as_stored(fits: list[Fit], tmp_path: Path) -> None:
+    seeds, protocols = [0, 1, 2], ["random-80-10-10", "loo-full", "loo-sampled"]
+    made = Experiments(notebook(tmp_path), data())
+    made.run("NCF", ncf(), protocols, seeds)
+    made.save()
+    everything = [seed for *_, seed in fits]
+    place = tmp_path / "reports/stored/seeds/cpu"
+    place.mkdir(parents=True)
+    (tmp_path / "reports/results").rename(place / "results")
+
+    def run(stored: list[int], model: Recommender) -> Experiments:
+        fits.clear()
+        study = Experiments(notebook(tmp_path, stored_seeds=stored), data())
+        study.run("NCF", model, protocols, seeds)
+        assert sorted(study.results["seed"].unique()) == seeds
+        return study
+
+    again = run([1, 2], ncf())
+    assert [seed for *_, seed in fits] == [0] * 4  # of two trainings, each chooses its epoch and learns again
+    key = ["protocol", "seed", "metric"]
+    ours, theirs = (frame.sort_values(key)["value"].to_numpy(float) for frame in (again.results, made.results))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    key = ["protocol", "user"]
+    ours, theirs = (frame.sort_values(key)["ndcg@10"].to_numpy(float) for frame in (again.users, made.users))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    run([1], ncf())
+    assert [seed for *_, seed in fits] == everything
+    run([1, 2], ncf(learning_rate=0.02))
+    assert [seed for *_, seed in fits] == everything
+    results = place / "results/30_small.csv"
+    table = pd.read_csv(results)
+    table.loc[table["seed"] == 0, "value"] += 1e-5
+    table.to_csv(results, index=False)
+    run([1, 2], ncf())
+    assert [seed for *_, seed in fits] == everything
+
+
 def test_checking_notices_a_changed_result(tmp_path: Path) -> None:
     committed(tmp_path, [0])
     checked = Experiments(notebook(tmp_path, check=True), data())
