@@ -93,13 +93,13 @@ def beaten(compared: pd.DataFrame, rivals: Sequence[str]) -> str:
         f"{line['better']} are better than {rival}, {line['undecided']} undecided and {line['worse']} worse"
         for rival, line in counts.loc[list(rivals)].iterrows()
     ]
-    number = compared["model"].nunique()
+    number, both_rivals = compared["model"].nunique(), ("both " if len(rivals) == 2 else "") + " and ".join(rivals)
     head = (
-        f"{', '.join(both)} {'beats' if len(both) == 1 else 'beat'}"
+        f"{' and '.join(both)} {'beats' if len(both) == 1 else 'beat'}"
         if both
         else f"None of {number} neural models beats"
     )
-    return f"{head} {' and '.join(rivals)}{' both' if len(rivals) == 2 else ''}. Of the {number}, {'; '.join(each)}."
+    return f"{head} {both_rivals}. Of the {number}, {'; '.join(each)}."
 
 
 def said(line: pd.Series, digits: int = 3) -> str:

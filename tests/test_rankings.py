@@ -88,10 +88,12 @@ def test_the_headline_counts_who_beats_whom() -> None:
     ]
     compared = pd.DataFrame(lines, columns=["model", "rival", "verdict"])
     assert beaten(compared, ["EASE", "iALS"]) == (
-        "NCF beats EASE and iALS both. Of the 2, 1 are better than EASE, 0 undecided and 1 worse; "
+        "NCF beats both EASE and iALS. Of the 2, 1 are better than EASE, 0 undecided and 1 worse; "
         "1 are better than iALS, 1 undecided and 0 worse."
     )
-    assert beaten(compared.query("model == 'DSSM'"), ["EASE", "iALS"]).startswith("None of 1 neural models beats EASE")
+    assert beaten(compared.query("model == 'DSSM'"), ["EASE", "iALS"]).startswith(
+        "None of 1 neural models beats both EASE"
+    )
 
 
 def test_a_difference_is_said_with_its_interval_and_p() -> None:
