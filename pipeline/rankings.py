@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.notebook import Notebook
 from pipeline.ratings import with_settings
 from pipeline.results import leaderboard
 from pipeline.tuned import FOLDER, read_trials
@@ -14,6 +15,21 @@ from recsys_core.errors import StudyError
 from recsys_core.statistics import holm, paired_interval, permutation_test
 
 KEYS = ["model", "settings", "protocol", "variant", "dataset"]
+CHAPTERS = {  # family → the chapters that rank
+    "counts": ["10_baselines", "14_segments"],
+    "neighbours and linear": ["13_linear", "11_neighbours"],
+    "factorisation": ["15_implicit_factorization"],
+    "network for stars": ["20_two_tower_regressor", "22_recommender_net", "23_embedding_recommender"],
+    "neural": [
+        *("21_joint_embedding", "30_ncf", "31_dssm", "35_ncf_depth", "36_neumf", "37_diversity"),
+        "38_variational_autoencoders",
+    ],
+    "hybrid": ["39_hybrids"],
+}
+LEFT_OUT = (  # of a board: further values of one setting, members of hybrids with another name, switches that never switch
+    r"NCF with \w+|NCF, α = (?!0\.001$).*|.* on 16 dimensions|.*stated\)?"
+    r"|(Item|User) kNN|Segments \(age, gender\)|Switching: .*"
+)
 WORDS = {"better": "better than", "worse": "worse than", "undecided": "not to be told from"}
 
 
@@ -21,23 +37,32 @@ def of_chapters(
     read: Callable[[str], pd.DataFrame],
     chapters: Mapping[str, Sequence[str]],
     protocol: str,
-    dataset: str,
+    dataset: str | None = None,
     left_out: str = "",
 ) -> pd.DataFrame:
-    """Rows of all chapters under a protocol and of one data set, tuned where a model was tuned; `family` is the chapter's key.
+    """Rows of all chapters under a protocol, tuned where a model was tuned; `family` is the chapter's key.
 
     A model that several chapters have run is in the family of the first, and of equal settings those of the first chapter count.
-    Models whose whole name matches the pattern `left_out` are not part of it.
+    Models whose whole name matches the pattern `left_out` are not part of it, nor are other data sets where one is named.
     """
     frames = [read(name).assign(family=family, chapter=name) for family, names in chapters.items() for name in names]
     rows = pd.concat(frames, ignore_index=True)
     rows["variant"] = rows["variant"].fillna("")
-    rows = rows[(rows["protocol"] == protocol) & (rows["dataset"] == dataset)]
+    rows = rows[(rows["protocol"] == protocol) & (True if dataset is None else rows["dataset"] == dataset)]
     rows = rows[~rows["model"].str.fullmatch(left_out)]
     first = rows.groupby(KEYS)["chapter"].transform("first")
     families = rows.groupby("model")["family"].first()
     rows = rows[rows["chapter"] == first].drop(columns="chapter")
     return with_settings(rows.assign(family=rows["model"].map(families)), "tuned")
+
+
+def ranked(
+    notebook: Notebook, protocol: str, dataset: str | None = None, left_out: str = LEFT_OUT
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Results and per-user values of all chapters that rank, see `of_chapters`."""
+    read = (notebook.read_results, notebook.read_users)
+    results, users = (of_chapters(each, CHAPTERS, protocol, dataset, left_out) for each in read)
+    return results, users
 
 
 def board(results: pd.DataFrame, users: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
