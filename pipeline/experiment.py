@@ -73,7 +73,7 @@ class Experiments:
     The folds listed by the notebook's parameter `stored_folds` are taken from the results stored for the profile `full` where data,
     split, settings, versions and device are the same, which is what training them would give; else they are trained. The seeds
     listed by `stored_seeds` are taken in the same way from those of the profile `seeds`, where besides the first seed, which is
-    always trained, comes out as it is stored.
+    always trained, comes out as it is stored; the protocols listed by `stored_protocols` are taken from there with all seeds.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
@@ -84,7 +84,9 @@ class Experiments:
         self.stored_folds = {f"fold={number}" for number in notebook.parameters.get("stored_folds", [])}
         self.stored_seeds = set(notebook.parameters.get("stored_seeds", []))
         self.folds = Runs(*notebook.read_stored_runs("full")) if self.stored_folds else NOTHING
-        self.seeds = Runs(*notebook.read_stored_runs("seeds")) if self.stored_seeds else NOTHING
+        self.stored_protocols = set(notebook.parameters.get("stored_protocols", []))
+        wanted = self.stored_seeds or self.stored_protocols
+        self.seeds = Runs(*notebook.read_stored_runs("seeds")) if wanted else NOTHING
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
@@ -123,7 +125,7 @@ class Experiments:
             raise StudyError(
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
-        splits = self._to_train(name, model, splits, settings)
+        splits = self._to_train(name, model, splits, seeds, settings)
         fits: dict[bytes, Fits] = {}
         curves: dict[tuple[str, str], pd.DataFrame] = {}  # of the first split
         for split in splits:
@@ -132,30 +134,40 @@ class Experiments:
                 fits[key] = Fits(model, split)
             if (curve := fits[key].curve(seeds[0])) is not None:
                 curves.setdefault((name, split.protocol), curve)
-            self._measure(name, split, model, fits[key], self._wanted(model, split, seeds), settings)
+            wanted = self._reported(model, split, seeds) if self.committed is None else seeds[:1]
+            self._measure(name, split, model, fits[key], wanted, settings)
         self.histories |= curves
         return next(iter(fits.values())).of(seeds[0]) if fits else model
 
-    def _to_train(self, name: str, model: Recommender, splits: list[Split], settings: str) -> list[Split]:
-        """All splits but the folds whose results are known: as committed, or as stored, which are taken up here."""
+    def _to_train(
+        self, name: str, model: Recommender, splits: list[Split], seeds: list[int], settings: str
+    ) -> list[Split]:
+        """All splits but those whose results are known: as committed, or as stored, which are taken up here."""
         folds = [split for split in splits if split.protocol == "rating-5fold"]
         if self.committed is not None and "fold=1" not in self.stored_folds:
             known = folds[1:]
         else:
-            known = [
-                fold
-                for fold in folds
-                if fold.variant in self.stored_folds and self._take_stored(name, model, fold, settings)
-            ]
-        return [split for split in splits if not any(split is fold for fold in known)]
+            later = [fold for fold in folds if fold.variant in self.stored_folds]
+            known = [fold for fold in later if self._take_stored(self.folds, name, model, fold, seeds[:1], settings)]
+        others = [split for split in splits if split.protocol in self.stored_protocols]
+        known += [
+            split
+            for split in others
+            if self._take_stored(self.seeds, name, model, split, self._reported(model, split, seeds), settings)
+        ]
+        return [split for split in splits if not any(split is one for one in known)]
 
-    def _take_stored(self, name: str, model: Recommender, split: Split, settings: str) -> bool:
-        """Take up the stored rows of this very run; False where there are none."""
+    def _take_stored(
+        self, runs: Runs, name: str, model: Recommender, split: Split, seeds: list[int], settings: str
+    ) -> bool:
+        """Take up the stored rows of this very run; False unless there are those of all seeds."""
         labels = {"variant": split.variant} | self._labels(name, split, settings)
-        rows, users = self._stored(self.folds, labels, self._identity(model, split))
+        rows, users = self._stored(runs, labels, self._identity(model, split))
+        if not len(rows) or set(rows["seed"]) != set(seeds):
+            return False
         self.results = pd.concat([self.results, rows], ignore_index=True)
         self.users = pd.concat([self.users, users], ignore_index=True)
-        return len(rows) > 0
+        return True
 
     def _stored(self, runs: Runs, labels: dict[str, str], identity: dict[str, str]) -> Runs:
         """What is stored of this very run; the per-user values go with the rows."""
@@ -166,10 +178,10 @@ class Experiments:
     def _same(rows: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
         return rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)] if len(rows) else rows
 
-    def _wanted(self, model: Recommender, split: Split, seeds: list[int]) -> list[int]:
+    @staticmethod
+    def _reported(model: Recommender, split: Split, seeds: list[int]) -> list[int]:
         """The seeds to report; folds are replicates, so that `rating-5fold` takes one seed a fold."""
-        once = self.committed is not None or not model.traits.stochastic or split.protocol == "rating-5fold"
-        return seeds[:1] if once else seeds
+        return seeds if model.traits.stochastic and split.protocol != "rating-5fold" else seeds[:1]
 
     def _measure(
         self, name: str, split: Split, model: Recommender, fits: Fits, seeds: list[int], settings: str
@@ -190,8 +202,8 @@ class Experiments:
 
     def _other_seeds(self, first: pd.DataFrame, stored: Runs, seeds: list[int]) -> Runs | None:
         """The stored rows of all seeds but the first; None unless all are there, may be taken, and the first came out as stored."""
-        rows = stored.results
-        if not self.stored_seeds or not len(rows) or not set(seeds[1:]) <= self.stored_seeds & set(rows["seed"]):
+        rows, others = stored.results, set(seeds[1:])
+        if not others or not len(rows) or not others <= self.stored_seeds & set(rows["seed"]):
             return None
         key = ["variant", "metric"]
         again = rows[rows["seed"] == seeds[0]].set_index(key)["value"].reindex(first.set_index(key).index)

@@ -285,9 +285,9 @@ def test_later_seeds_are_taken_as_stored_only_if_the_first_comes_out_as_stored(f
     place.mkdir(parents=True)
     (tmp_path / "reports/results").rename(place / "results")
 
-    def run(stored: list[int], model: Recommender) -> Experiments:
+    def run(stored: list[int], model: Recommender, *whole: str, check: bool = False) -> Experiments:
         fits.clear()
-        study = Experiments(notebook(tmp_path, stored_seeds=stored), data())
+        study = Experiments(notebook(tmp_path, check, stored_seeds=stored, stored_protocols=list(whole)), data())
         study.run("NCF", model, protocols, seeds)
         assert sorted(study.results["seed"].unique()) == seeds
         return study
@@ -297,11 +297,18 @@ def test_later_seeds_are_taken_as_stored_only_if_the_first_comes_out_as_stored(f
     key = ["protocol", "seed", "metric"]
     ours, theirs = (frame.sort_values(key)["value"].to_numpy(float) for frame in (again.results, made.results))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    theirs_of_all = theirs
     key = ["protocol", "user"]
     ours, theirs = (frame.sort_values(key)["ndcg@10"].to_numpy(float) for frame in (again.users, made.users))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     run([1], ncf())
     assert [seed for *_, seed in fits] == everything
+    for leave_one_out in (run([1, 2], ncf(), *protocols[1:]), again):
+        ours = leave_one_out.results.sort_values(["protocol", "seed", "metric"])["value"].to_numpy(float)
+        np.testing.assert_allclose(ours, theirs_of_all, atol=1e-6)
+    leave_one_out.save()
+    checked = run([1, 2], ncf(), *protocols[1:], check=True)
+    assert len(fits) == 2 and len(checked.results) == len(made.results) and len(checked.users) == len(made.users)
     run([1, 2], ncf(learning_rate=0.02))
     assert [seed for *_, seed in fits] == everything
     results = place / "results/30_small.csv"
