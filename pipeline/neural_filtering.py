@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.rankings import WORDS, paired
+from pipeline.rankings import WORDS, paired, with_verdicts
 from pipeline.ratings import with_settings
 from pipeline.results import leaderboard
 from recsys_core.errors import StudyError
@@ -36,7 +36,7 @@ def compared(
     for name in (name for pair in pairs for name in pair):
         if name not in set(rows["model"]):
             raise StudyError(f"{name}: 0 rows of users under {protocol}, where one a user is needed.")
-    table = paired(rows, metric, pairs).rename(columns={"rival": "other"})
+    table = with_verdicts(paired(rows, metric, pairs)).rename(columns={"rival": "other"})
     return table.assign(verdict=table["verdict"].map(WORDS))
 
 

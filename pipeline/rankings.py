@@ -81,8 +81,8 @@ def board(results: pd.DataFrame, users: pd.DataFrame, metrics: Sequence[str]) ->
 def paired(users: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """The first model of each pair minus the second over the same users.
 
-    Columns: model, rival, difference, low, high (95 %, bootstrap), p (paired permutation test, Holm-adjusted over the table) and
-    verdict. `users` hold values averaged over seeds. Raises StudyError for a model without per-user values, one that is there
+    Columns: model, rival, difference, low, high (95 %, bootstrap), p (paired permutation test, Holm-adjusted over the table).
+    `users` hold values averaged over seeds. Raises StudyError for a model without per-user values, one that is there
     twice, and for two models with other users.
     """
     values = {name: _values(users, name, metric) for name in dict.fromkeys(name for pair in pairs for name in pair)}
@@ -93,13 +93,17 @@ def paired(users: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]]) -
         mine, theirs = (values[name].to_numpy() for name in (model, rival))
         rows.append((model, rival, *paired_interval(mine, theirs), permutation_test(mine, theirs)))
     table = pd.DataFrame(rows, columns=["model", "rival", "difference", "low", "high", "p"])
-    table = table.assign(p=holm(table["p"].to_numpy()))
-    return table.assign(verdict=[verdict(line) for _, line in table.iterrows()])
+    return table.assign(p=holm(table["p"].to_numpy()))
 
 
 def against(users: pd.DataFrame, metric: str, models: Sequence[str], rivals: Sequence[str]) -> pd.DataFrame:
     """`paired` for each of the models with each of the rivals."""
     return paired(users, metric, [(model, rival) for model in models for rival in rivals if model != rival])
+
+
+def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Lines of `paired` with a column `verdict`."""
+    return table.assign(verdict=[verdict(line) for _, line in table.iterrows()])
 
 
 def verdict(comparison: pd.Series, level: float = 0.05) -> str:
@@ -110,7 +114,7 @@ def verdict(comparison: pd.Series, level: float = 0.05) -> str:
 
 
 def beaten(compared: pd.DataFrame, rivals: Sequence[str]) -> str:
-    """How many models of `compared` are better than each rival and than all of them, how many are undecided; as a sentence."""
+    """How many models of `compared`, which has verdicts, are better than each rival and than all of them, how many are undecided; as a sentence."""
     wins = compared[compared["verdict"] == "better"].groupby("model")["rival"].nunique()
     both = wins[wins == len(rivals)].index.tolist()
     counts = pd.crosstab(compared["rival"], compared["verdict"]).reindex(columns=list(WORDS), fill_value=0)
@@ -130,7 +134,7 @@ def beaten(compared: pd.DataFrame, rivals: Sequence[str]) -> str:
 def said(line: pd.Series, digits: int = 3) -> str:
     """A line of `paired` in words, without the name of its model."""
     size = f"{line['difference']:+.{digits}f}, {line['low']:+.{digits}f} to {line['high']:+.{digits}f}, p = {line['p']:.4f}"
-    return f"{WORDS[line['verdict']]} {line['rival']} ({size})"
+    return f"{WORDS[verdict(line)]} {line['rival']} ({size})"
 
 
 def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:

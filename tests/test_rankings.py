@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.rankings import against, beaten, board, of_chapters, said, tuning_gains
+from pipeline.rankings import against, beaten, board, of_chapters, said, tuning_gains, with_verdicts
 from recsys_core.errors import StudyError
 
 LABELS = {"protocol": "random-80-10-10", "variant": "", "dataset": "ml-100k"}
@@ -76,7 +76,7 @@ def test_differences_are_user_by_user_and_p_is_adjusted_for_all_pairs() -> None:
     assert table.loc["EASE", ["difference", "low", "high"]].tolist() == pytest.approx([-0.05] * 3)
     assert table.loc["iALS", "p"] == 1.0
     assert table.loc["EASE", "p"] == pytest.approx(2 / 10_001, rel=0.5)  # the smallest p, twice
-    assert table["verdict"].tolist() == ["worse", "undecided"]
+    assert with_verdicts(table.reset_index())["verdict"].tolist() == ["worse", "undecided"]
 
 
 def test_the_headline_counts_who_beats_whom() -> None:
