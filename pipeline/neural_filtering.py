@@ -9,12 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pipeline.rankings import WORDS, paired, with_verdicts
+from pipeline.ratings import with_settings
 from pipeline.results import leaderboard
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
 from recsys_core.sampling import PositivesAndNegatives
-from recsys_core.statistics import holm, paired_interval, permutation_test
 
 
 def fused(results: pd.DataFrame, users: pd.DataFrame, protocol: str, *metrics: str) -> pd.DataFrame:
@@ -31,24 +32,12 @@ def compared(
     Of a model with several settings those named are taken. The verdict is put between the names of the two models. Raises
     StudyError for a model without rows.
     """
-    lines = []
-    for model, other in pairs:
-        mine, theirs = (_per_user(users, protocol, metric, name, settings) for name in (model, other))
-        gap, low, high = paired_interval(mine, theirs)
-        line = {"model": model, "other": other, "difference": gap, "low": low, "high": high}
-        lines.append(line | {"p": permutation_test(mine, theirs)})
-    table = pd.DataFrame(lines)
-    table["p"] = holm(table["p"].to_numpy())
-    words = np.where(table["difference"] > 0, "better than", "worse than")
-    return table.assign(verdict=np.where(table["p"] < 0.05, words, "not to be told from"))
-
-
-def _per_user(users: pd.DataFrame, protocol: str, metric: str, model: str, settings: str) -> np.ndarray:
-    mine = users[(users["model"] == model) & (users["protocol"] == protocol)]
-    mine = mine[mine["settings"] == settings] if settings in set(mine["settings"]) else mine
-    if mine.empty or mine["user"].duplicated().any():
-        raise StudyError(f"{model}: {len(mine)} rows of users under {protocol}, where one a user is needed.")
-    return mine.set_index("user")[metric].sort_index().to_numpy(float)
+    rows = with_settings(users[users["protocol"] == protocol], settings)
+    for name in (name for pair in pairs for name in pair):
+        if name not in set(rows["model"]):
+            raise StudyError(f"{name}: 0 rows of users under {protocol}, where one a user is needed.")
+    table = with_verdicts(paired(rows, metric, pairs)).rename(columns={"rival": "other"})
+    return table.assign(verdict=table["verdict"].map(WORDS))
 
 
 def trade_off(

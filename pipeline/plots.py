@@ -90,10 +90,15 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
     return figure
 
 
-def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, number: str = "{:.3f}") -> Figure:
-    """A leaderboard as dots with 95 % intervals over users, best on top; `board` comes from a leaderboard function."""
+def intervals(
+    board: pd.DataFrame, metric: str, title: str, x_label: str, number: str = "{:.3f}", line_height: float = 0.5
+) -> Figure:
+    """A leaderboard as dots with 95 % intervals over users, best on top; `board` comes from a leaderboard function.
+
+    `line_height` is in inches; a long board takes less.
+    """
     ranked = board.sort_values(metric, ascending=metric in LOWER_IS_BETTER).reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + 0.5 * len(ranked)))
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + line_height * len(ranked)))
     for row, line in enumerate(ranked.to_dict("records")):
         shade, value = colour(str(line["model"])), line[metric]
         low, high = line.get(f"{metric} low", value), line.get(f"{metric} high", value)

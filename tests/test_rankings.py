@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.rankings import against, board, of_chapters, tuning_gains, verdict
+from pipeline.rankings import against, beaten, board, of_chapters, said, tuning_gains, with_verdicts
 from recsys_core.errors import StudyError
 
 LABELS = {"protocol": "random-80-10-10", "variant": "", "dataset": "ml-100k"}
@@ -43,8 +43,31 @@ def test_a_model_is_shown_with_tuned_settings_where_there_are_any() -> None:
     assert lines["family"].tolist() == ["simple", "neural"]
 
 
-def test_other_protocols_stay_outside() -> None:
-    assert both("loo-full")[0].empty
+def test_other_protocols_stay_outside_and_leave_an_empty_board() -> None:
+    results, users = both("loo-full")
+    assert results.empty
+    assert board(results, users, ["ndcg@10"]).empty
+
+
+def test_a_model_run_in_two_chapters_counts_once_and_belongs_to_the_first_one_s_family() -> None:
+    chapters = {
+        "a": chapter("EASE", "stated", 0.2),
+        "b": chapter("EASE", "tuned", 0.3),
+        "c": chapter("EASE", "tuned", 0.4),
+    }
+    families = {"simple": ["a"], "hybrid": ["b", "c"]}
+    results, users = (
+        of_chapters(lambda name, part=part: chapters[name][part], families, "random-80-10-10", "ml-100k")
+        for part in (0, 1)
+    )
+    assert board(results, users, ["ndcg@10"])[["settings", "family", "ndcg@10"]].to_numpy().tolist() == [
+        ["tuned", "simple", pytest.approx(0.3)]
+    ]
+
+
+def test_models_can_be_left_out_by_name() -> None:
+    rows = of_chapters(lambda name: CHAPTERS[name][0], FAMILIES, "random-80-10-10", "ml-100k", left_out="NC.")
+    assert set(rows["model"]) == {"EASE"}
 
 
 def test_differences_are_user_by_user_and_p_is_adjusted_for_all_pairs() -> None:
@@ -53,7 +76,29 @@ def test_differences_are_user_by_user_and_p_is_adjusted_for_all_pairs() -> None:
     assert table.loc["EASE", ["difference", "low", "high"]].tolist() == pytest.approx([-0.05] * 3)
     assert table.loc["iALS", "p"] == 1.0
     assert table.loc["EASE", "p"] == pytest.approx(2 / 10_001, rel=0.5)  # the smallest p, twice
-    assert table.apply(verdict, axis=1).tolist() == ["worse", "undecided"]
+    assert with_verdicts(table.reset_index())["verdict"].tolist() == ["worse", "undecided"]
+
+
+def test_the_headline_counts_who_beats_whom() -> None:
+    lines = [
+        ("NCF", "EASE", "better"),
+        ("NCF", "iALS", "better"),
+        ("DSSM", "EASE", "worse"),
+        ("DSSM", "iALS", "undecided"),
+    ]
+    compared = pd.DataFrame(lines, columns=["model", "rival", "verdict"])
+    assert beaten(compared, ["EASE", "iALS"]) == (
+        "NCF beats both EASE and iALS. Of the 2, 1 are better than EASE, 0 undecided and 1 worse; "
+        "1 are better than iALS, 1 undecided and 0 worse."
+    )
+    assert beaten(compared.query("model == 'DSSM'"), ["EASE", "iALS"]).startswith(
+        "None of 1 neural models beats both EASE"
+    )
+
+
+def test_a_difference_is_said_with_its_interval_and_p() -> None:
+    table = against(both()[1], "ndcg@10", ["NCF"], ["EASE"])
+    assert said(table.iloc[0]) == f"worse than EASE (-0.050, -0.050 to -0.050, p = {table['p'][0]:.4f})"
 
 
 def test_a_model_without_users_is_refused() -> None:
@@ -70,3 +115,9 @@ def test_the_gain_of_a_search_is_read_from_its_first_and_best_trial(tmp_path: Pa
     gains = tuning_gains(tmp_path)
     assert gains.index.tolist() == ["ease"]
     assert gains.loc["ease"].tolist() == [2, 0.2, 0.3]
+
+
+def test_models_with_other_users_are_not_paired() -> None:
+    users = pd.concat([both()[1], chapter("BPR", "tuned", 0.2)[1].query("user > 3")])
+    with pytest.raises(StudyError, match="BPR and EASE were measured on different users"):
+        against(users, "ndcg@10", ["BPR"], ["EASE"])
