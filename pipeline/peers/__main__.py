@@ -206,6 +206,9 @@ def store(rows: list[dict[str, Any]], table: Path = TABLE, cases: bool = False) 
     if table.exists():
         old = pd.read_csv(table)
         replaced = pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(fresh[key]))
+        replaced |= (
+            old["peer"].isin(fresh["peer"]) & (old["what"] == "not measured") & old["machine"].isin(fresh["machine"])
+        )
         fresh = pd.concat([old[~replaced], fresh]) if not replaced.all() else fresh
     with atomic_path(table) as path:
         fresh.sort_values(["machine", "peer", "what", "settings", "measure"], kind="stable").to_csv(path, index=False)
