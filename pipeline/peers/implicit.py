@@ -29,6 +29,6 @@ def prepare(folder: Path, fold: int, settings: dict[str, Any]) -> tuple[Callable
     """One thread, single precision, three conjugate gradients where any (its default); the first iteration warms up."""
     users, items = np.load(folder / settings.pop("rows"))
     seen = sparse.csr_matrix((np.ones(len(users), np.float32), (users, items)))
-    model = AlternatingLeastSquares(factors=64, num_threads=1, random_state=0, use_gpu=False, **settings)
+    model = AlternatingLeastSquares(factors=64, num_threads=1, random_state=0, **settings)
     AlternatingLeastSquares(factors=64, num_threads=1, use_cg=settings["use_cg"], iterations=1).fit(seen, False)
     return lambda: model.fit(seen, False), None, settings["iterations"]
