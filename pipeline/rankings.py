@@ -27,8 +27,7 @@ CHAPTERS = {  # family → the chapters that rank
     "hybrid": ["39_hybrids"],
 }
 LEFT_OUT = (  # of a board: further values of one setting, members of hybrids with another name, switches that never switch
-    r"NCF with \w+|NCF, α = (?!0\.001$).*|.* on 16 dimensions|.*stated\)?"
-    r"|(Item|User) kNN|Segments \(age, gender\)|Switching: .*"
+    r"NCF with \w+|NCF, α = (?!0\.001$).*|.* on 16 dimensions|.*stated\)?|Segments \(age, gender\)|Switching: .*"
 )
 WORDS = {"better": "better than", "worse": "worse than", "undecided": "not to be told from"}
 
