@@ -113,7 +113,7 @@ def verdict(comparison: pd.Series, level: float = 0.05) -> str:
 
 
 def beaten(compared: pd.DataFrame, rivals: Sequence[str]) -> str:
-    """How many models of `compared`, which has verdicts, beat each rival and all of them, and how many are undecided; as sentences."""
+    """How many models of `compared`, which has verdicts, beat each rival and all, and how many are undecided."""
     wins = compared[compared["verdict"] == "better"].groupby("model")["rival"].nunique()
     both = wins[wins == len(rivals)].index.tolist()
     counts = pd.crosstab(compared["rival"], compared["verdict"]).reindex(columns=list(WORDS), fill_value=0)
