@@ -27,7 +27,8 @@ CHAPTERS = {  # family → the chapters that rank
     "hybrid": ["39_hybrids"],
 }
 LEFT_OUT = (  # of a board: further values of one setting, members of hybrids with another name, switches that never switch
-    r"NCF with \w+|NCF, α = (?!0\.001$).*|.* on 16 dimensions|.*stated\)?|Segments \(age, gender\)|Switching: .*"
+    r"NCF with \w+|NCF, α = (?!0\.001$).*|.* on 16 dimensions|.*stated\)?"
+    r"|Segments \(age, gender\)|Switching: .*"
 )
 WORDS = {"better": "better than", "worse": "worse than", "undecided": "not to be told from"}
 
@@ -113,7 +114,7 @@ def verdict(comparison: pd.Series, level: float = 0.05) -> str:
 
 
 def beaten(compared: pd.DataFrame, rivals: Sequence[str]) -> str:
-    """How many models of `compared`, which has verdicts, beat each rival and all, and how many are undecided."""
+    """How many models of `compared`, a table with verdicts, beat each rival and all rivals, and how many are undecided."""
     wins = compared[compared["verdict"] == "better"].groupby("model")["rival"].nunique()
     both = wins[wins == len(rivals)].index.tolist()
     counts = pd.crosstab(compared["rival"], compared["verdict"]).reindex(columns=list(WORDS), fill_value=0)
