@@ -45,11 +45,11 @@ rerun: $(ENVIRONMENT)  ## one notebook with other parameters: NOTEBOOK=30_ncf [D
 tune: $(ENVIRONMENT)  ## search hyperparameters on validation rows, 30 trials a model, into reports/stored/tuning [MODELS= JOBS=2]
 	@exec $(BIN)/python -m pipeline.tune --jobs $(JOBS) $(MODELS)
 
-timings: $(ENVIRONMENT)  ## measure speed and memory into reports/timings.csv [DEVICE=cpu]
-	@exec $(BIN)/python -m pipeline.benchmarks --device $(or $(DEVICE),cpu)
+timings: $(ENVIRONMENT)  ## measure speed and memory into reports/timings.csv [DEVICE=cpu PARTS=]
+	@exec $(BIN)/python -m pipeline.benchmarks --device $(or $(DEVICE),cpu) $(PARTS)
 
-peers: $(ENVIRONMENT)  ## measure other libraries beside this code into reports/timings_peers.csv [PEERS= PIP_ARGS=]
-	@exec $(BIN)/python -m pipeline.peers --pip-args="$(PIP_ARGS)" $(PEERS)
+peers: $(ENVIRONMENT)  ## measure other libraries beside this code into reports/timings_peers.csv [PEERS= ONLY= PIP_ARGS=]
+	@exec $(BIN)/python -m pipeline.peers --pip-args="$(PIP_ARGS)" $(if $(ONLY),--only "$(ONLY)") $(PEERS)
 
 $(VENV)/.complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than \

@@ -1,6 +1,7 @@
-"""Speed and memory, measured: `python -m pipeline.benchmarks [--device cpu]` writes `reports/timings.csv`, keyed by machine.
+"""Speed and memory, measured: `python -m pipeline.benchmarks [--device cpu] [PART …]` writes `reports/timings.csv`, by machine.
 
-Everything that is compared is measured in one run, in turns, and stored as medians. Rows of other machines stay as they are.
+Everything that is compared is measured in one run of its part, in turns, and stored as medians. Rows of other machines stay as they
+are; with parts named, so do this machine's rows of the others.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -27,11 +28,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.benchmark_retrieval import measure_retrieval
+from pipeline.benchmark_scale import measure_scale, synthetic
+from pipeline.command import exit_status
 from pipeline.results import public_versions
 from pipeline.study import ROOT
 from recsys_core import evaluate
 from recsys_core.datasets import load
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
@@ -45,6 +48,7 @@ TIMINGS = ROOT / "reports" / "timings.csv"
 KEY = ["machine", "device"]
 TUTORIAL_SAMPLES = 300_000
 ROUNDS = 3
+Measured = dict[str, tuple[float, str]]
 LOOPS: dict[str, Callable[..., PairRecommender]] = {"NCF 3 layers": partial(NCF, **SIZES[3]), "NeuMF-8": NeuMF}
 
 
@@ -64,28 +68,13 @@ def machine_name(device: torch.device) -> str:
     return f"{torch.cuda.get_device_name(device)}; {name}" if device.type == "cuda" else name
 
 
+@cache
 def benchmark_rows() -> tuple[Interactions, str]:
     """The ML-1M rows of the NCF benchmark where they can be had, else synthetic rows of the same shape and skew."""
     try:
         return encode(load("ncf-ml-1m"))[0], "ncf-ml-1m"
     except StudyError:
         return synthetic(6_040, 3_706, 1_000_209), "synthetic, ML-1M's shape"
-
-
-def synthetic(n_users: int, n_items: int, n_rows: int, seed: int = 0) -> Interactions:
-    """Rows without repeated pairs whose item popularity falls like a power of the rank and whose user activity is log-normal."""
-    generator = np.random.default_rng(seed)
-    activity = generator.lognormal(4.6, 1.0, n_users)
-    popularity = 1 / (np.arange(n_items) + 20.0)
-    keys = np.empty(0, np.int64)
-    while len(keys) < n_rows:
-        draws = int(1.5 * (n_rows - len(keys))) + 1000
-        users = generator.choice(n_users, draws, p=activity / activity.sum())
-        items = generator.choice(n_items, draws, p=popularity / popularity.sum())
-        keys = np.unique(np.concatenate([keys, users * n_items + items]))
-    keys = generator.permutation(keys)[:n_rows]
-    users, items = np.divmod(keys, n_items)
-    return Interactions(users, items, np.ones(n_rows, np.float32), np.arange(n_rows), n_users, n_items)
 
 
 class _TutorialData(Dataset):
@@ -197,7 +186,7 @@ def side_by_side(device: str, name: str) -> float:
     return sum(float(process.communicate()[0]) for process in processes)
 
 
-def measure_loops(train: Interactions, device: torch.device) -> dict[str, tuple[float, str]]:
+def measure_loops(train: Interactions, device: torch.device) -> Measured:
     """Samples per second of the tutorial loop and of this study's, in turns; medians."""
     rates: dict[str, list[float]] = {}
     threads = torch.get_num_threads()
@@ -214,7 +203,7 @@ def measure_loops(train: Interactions, device: torch.device) -> dict[str, tuple[
     return {name: (statistics.median(values), "samples/s") for name, values in rates.items()}
 
 
-def measure_neural_filtering(train: Interactions, device: torch.device) -> dict[str, tuple[float, str]]:
+def measure_neural_filtering(train: Interactions, device: torch.device) -> Measured:
     """NeuMF's scores of everything with and without the split, and what the diversity regulariser adds to an epoch; one thread.
 
     Where the data have no genres, some are made up. Both epochs are in processor time, in turns, at the report's batch.
@@ -223,26 +212,28 @@ def measure_neural_filtering(train: Interactions, device: torch.device) -> dict[
     flags = np.random.default_rng(0).random((train.n_items, 18)) < 0.1
     genres = Features(flags.astype(np.float32), tuple(f"genre_{number}" for number in range(18)))
     train = train if train.item_features is not None else replace(train, item_features=genres)
-    fusion = NeuMF()._build(train).to(device)
+    fusion = NeuMF(embedding_std=0.3)._build(train).to(device)  # logits about as large as trained ones
     assert isinstance(fusion, Fusion)
     everyone, epochs = torch.arange(train.n_users, device=device), {}
     scoring = {"": lambda: fusion.score_all(everyone), ", pair by pair": lambda: naive_scores(fusion, everyone)}
     with torch.no_grad():
-        taken = {name: [seconds(job) for _ in range(ROUNDS)] for name, job in scoring.items()}
+        turns = [[seconds(job) for job in scoring.values()] for _ in range(ROUNDS)]
+        apart = float(max((fusion.score_all(u) - naive_scores(fusion, u)).abs().max() for u in everyone.split(512)))
     for batch_size in (2048, 8192):
         pair = [epoch_of(kind(batch_size=batch_size), train, device) for kind in (NCF, DiverseNCF)]
-        turns = [[seconds(epoch, time.process_time) for epoch in pair] for _ in range(ROUNDS)]
-        plain, regularised = np.median(turns, axis=0)
+        both = [[seconds(epoch, time.process_time) for epoch in pair] for _ in range(ROUNDS)]
+        plain, regularised = np.median(both, axis=0)
         epochs[f"NCF 3 layers: epoch with diversity regulariser, batch {batch_size:,}"] = (
             float(regularised / plain),
             "of one without",
         )
     torch.set_num_threads(n_cores())
-    measured = {f"NeuMF-8: score every user and film{name}": (statistics.median(t), "s") for name, t in taken.items()}
-    return measured | epochs
+    scored = dict(zip(scoring, np.median(turns, axis=0)))
+    measured = {f"NeuMF-8: score every user and film{name}": (float(taken), "s") for name, taken in scored.items()}
+    return measured | epochs | {"NeuMF-8: largest difference between the two": (apart, "logits")}
 
 
-def measure_models(train: Interactions, device: torch.device) -> dict[str, tuple[float, str]]:
+def measure_models(train: Interactions, device: torch.device) -> Measured:
     """Seconds for evaluating, for scoring everything with NCF, and for fitting EASE; medians."""
     split = make_split("loo-full", train)
     task = evaluate.RankingTask(split.refit, split.test)
@@ -258,7 +249,7 @@ def measure_models(train: Interactions, device: torch.device) -> dict[str, tuple
     return {name: (statistics.median(seconds(job) for _ in range(ROUNDS)), "s") for name, job in work.items()}
 
 
-def measure_autoencoder(device: torch.device) -> dict[str, tuple[float, str]]:
+def measure_autoencoder(device: torch.device) -> Measured:
     """Seconds of an epoch of Mult-VAE on ML-100K at RecBole's widths, whose "latent 128" are 64 means and 64 variances; median."""
     train = make_split("random-80-10-10", encode(load("ml-100k"))[0]).train
     model = MultVAE(hidden_layers=(600,), latent_dim=64, batch_size=2048)
@@ -274,9 +265,9 @@ def measure_autoencoder(device: torch.device) -> dict[str, tuple[float, str]]:
     return {"Mult-VAE 600 and 64, ML-100K: epoch, batch 2,048": (statistics.median(times), "s")}
 
 
-def study_runs() -> dict[str, tuple[float, str]]:
+def study_runs() -> Measured:
     """Seconds and peak memory of each notebook in the last `make study`, as the pipeline noted them."""
-    measured: dict[str, tuple[float, str]] = {}
+    measured: Measured = {}
     for note in sorted((ROOT / "reports" / "executed" / "study" / "state").glob("*.tsv")):
         row = pd.read_csv(note, sep="\t").iloc[0]
         measured[f"notebook {note.stem}"] = (float(row["s"]), "s")
@@ -284,35 +275,63 @@ def study_runs() -> dict[str, tuple[float, str]]:
     return measured
 
 
-def main() -> None:
-    """Measure and store; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def measure(name: str, device: torch.device) -> pd.DataFrame:
+    """Measure one of the `PARTS` with all cores, as rows of the file."""
+    torch.set_num_threads(n_cores())
+    work, data = PARTS[name]
+    rows = [(what, float(f"{value:.4g}"), unit) for what, (value, unit) in work(device).items()]
+    table = pd.DataFrame(rows, columns=["what", "value", "unit"])
+    print(table.to_string(index=False), flush=True)
+    labels = {"data": data or benchmark_rows()[1], "versions": public_versions()}
+    return table.assign(machine=machine_name(device), device=device.type, **labels)[[*KEY, *table.columns, *labels]]
+
+
+def store(table: pd.DataFrame, everything: bool, path: Path = TIMINGS) -> None:
+    """Put the rows of one machine and device into the file, in place of those of the same name, or of all that it had."""
+    if path.exists():
+        old = pd.read_csv(path)
+        key = KEY if everything else [*KEY, "what"]
+        replaced = pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(table[key]))
+        table = pd.concat([old[~replaced], table])
+    with atomic_path(path) as temporary:
+        table.sort_values([*KEY, "what"]).to_csv(temporary, index=False)
+
+
+# What is measured, by part, and on which data: where none is named, on the rows of the NCF benchmark.
+PARTS: dict[str, tuple[Callable[[torch.device], Measured], str]] = {
+    "loops": (lambda device: measure_loops(benchmark_rows()[0], device), ""),
+    "models": (lambda device: measure_models(benchmark_rows()[0], device), ""),
+    "filtering": (lambda device: measure_neural_filtering(benchmark_rows()[0], device), ""),
+    "autoencoder": (measure_autoencoder, "ml-100k"),
+    "retrieval": (lambda _: measure_retrieval(), "synthetic vectors"),
+    "scale": (lambda _: measure_scale(), "synthetic, ML-20M's size"),
+    "notebooks": (lambda _: study_runs(), "ml-100k"),
+}
+ON_A_PROCESSOR = ("retrieval", "scale")
+
+
+def measure_parts(parts: Sequence[str], device: torch.device) -> None:
+    """Measure and store the named parts, all where none is named."""
+    known = [name for name in PARTS if device.type == "cpu" or name not in ON_A_PROCESSOR]
+    choose("part", list(parts), known)
+    store(pd.concat([measure(name, device) for name in parts or known]), not parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; errors of the user are one sentence and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"what to measure, all where none is named: {', '.join(PARTS)}")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--loop-only", choices=LOOPS, help="print this model's samples per second in the loop and stop")
-    arguments = parser.parse_args()
-    device = resolve_device(arguments.device)
-    train, data = benchmark_rows()
-    if arguments.loop_only:
+    options = parser.parse_args(arguments)
+    if options.loop_only:
         torch.set_num_threads(1)
-        print(loop_rate(train, device, arguments.loop_only))
-        return
-    torch.set_num_threads(n_cores())
-    measured = measure_loops(train, device) | measure_models(train, device) | measure_autoencoder(device)
-    measured |= measure_neural_filtering(train, device) | measure_retrieval() | study_runs()
-    table = pd.DataFrame(
-        [{"what": what, "value": float(f"{value:.4g}"), "unit": unit} for what, (value, unit) in measured.items()]
+        print(loop_rate(benchmark_rows()[0], resolve_device(options.device), options.loop_only))
+        return 0
+    return exit_status(
+        lambda: measure_parts(options.parts, resolve_device(options.device)), "stopped; nothing is stored"
     )
-    table = table.assign(machine=machine_name(device), device=device.type, data=data, versions=public_versions())
-    table.loc[table["what"].str.startswith(("notebook", "Mult-VAE")), "data"] = "ml-100k"
-    table.loc[table["what"].str.endswith(" films"), "data"] = "synthetic vectors"
-    table = table[[*KEY, "what", "value", "unit", "data", "versions"]]
-    print(table[["what", "value", "unit"]].to_string(index=False))
-    if TIMINGS.exists():
-        old = pd.read_csv(TIMINGS)
-        table = pd.concat([old[(old[KEY] != table[KEY].iloc[0]).any(axis=1)], table])
-    with atomic_path(TIMINGS) as path:
-        table.sort_values([*KEY, "what"]).to_csv(path, index=False)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import invented_movielens
@@ -11,6 +12,7 @@ from helpers import invented_movielens
 from pipeline.notebook import PEER_COLUMNS, Notebook
 from pipeline.peers import __main__ as peers
 from pipeline.peers.__main__ import Peer
+from pipeline.peers.study import read_rows
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
@@ -76,7 +78,7 @@ def test_every_peer_of_the_study_is_pinned_and_compared_with_models_that_exist(p
         assert set(case) == {"theirs", "ours", "measures", "goal"}
         assert set(case["goal"]) <= set(case["measures"]) <= {"fit", "epoch", "rmse"}
         for settings in case["ours"].values():
-            own = {name: value for name, value in settings.items() if name not in ("model", "tuned")}
+            own = {name: value for name, value in settings.items() if name not in ("model", "tuned", "rows")}
             MODELS[settings["model"]](**own)
 
 
@@ -112,6 +114,26 @@ def test_theirs_and_ours_are_timed_and_their_ratio_is_taken(
     assert table.loc["rmse", ["theirs", "ours"]].tolist() == pytest.approx([0.15, 0.15])
     assert table["goal"].fillna(0).tolist() == [2, 0, 0]
     assert (table.loc["fit", ["theirs_wall", "ours_wall"]] > 0).all()
+
+
+def test_both_sides_read_the_same_rows_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = encode(invented_movielens())[0]
+    monkeypatch.setattr(peers, "benchmark_rows", lambda: (rows, "invented"))
+    assert peers.write_rows(tmp_path / peers.ROWS) == "invented"
+    read = read_rows(tmp_path / peers.ROWS)
+    assert read.n_users == len(np.unique(rows.users)) and read.n_items == len(np.unique(rows.items))
+    assert np.array_equal(read.users, rows.users)
+    for settings in ({"model": "ease"}, {"model": "ials", "n_iterations": 3}):
+        measured = peers.run(sys.executable, peers.OURS, tmp_path, 1, settings | {"rows": peers.ROWS})
+        assert measured["epochs"] == settings.get("n_iterations", 1) and np.isnan(measured["rmse"])
+
+
+def test_only_named_cases_are_run_and_the_rows_of_the_others_stay(folder: Path, fake: Peer, tmp_path: Path) -> None:
+    assert peers.compare(fake, sys.executable, folder, ours=fake.script, only="median") == []
+    table = tmp_path / "timings_peers.csv"
+    peers.store([row(), row(what="SVD++"), {"machine": "here", "peer": "one", "what": "not measured"}], table)
+    peers.store([row(theirs=9.0)], table, cases=True)
+    assert pd.read_csv(table)[["what", "theirs"]].values.tolist() == [["SVD", 9.0], ["SVD++", 1.235]]
 
 
 def test_the_study_is_measured_by_the_same_worker(ml_100k: MovieLens, tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.benchmarks import machine_name
+from pipeline.benchmarks import benchmark_rows, machine_name
 from pipeline.command import exit_status
 from pipeline.notebook import PEER_COLUMNS, THREAD_VARIABLES
 from pipeline.results import public_versions
@@ -35,6 +36,7 @@ from recsys_core.splits import make_split
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "study.py"
+ROWS = "ml-1m.npy"
 TABLE = ROOT / "reports" / "timings_peers.csv"
 N_FOLDS = 5
 Measured = dict[str, float]
@@ -122,6 +124,17 @@ def write_folds(data: MovieLens, folder: Path) -> None:
         )
 
 
+def write_rows(file: Path) -> str:
+    """Write the rows of the NCF benchmark, or synthetic ones of their shape, as (2, N) codes of users and items; say which.
+
+    Codes that no row has are left out.
+    """
+    rows, name = benchmark_rows()
+    codes = [np.unique(column, return_inverse=True)[1] for column in (rows.users, rows.items)]
+    np.save(file, np.stack(codes))
+    return name
+
+
 def run(python: Path | str, script: Path, folder: Path, fold: int, settings: dict[str, Any]) -> Measured:
     """One fit in a process of its own, one thread: seconds of processor time and of wall time, epochs, and the RMSE or NaN.
 
@@ -140,14 +153,17 @@ def run(python: Path | str, script: Path, folder: Path, fold: int, settings: dic
 
 
 def compare(
-    peer: Peer, python: Path | str, folder: Path, ours: Path = OURS, rounds: int = N_FOLDS
+    peer: Peer, python: Path | str, folder: Path, ours: Path = OURS, rounds: int = N_FOLDS, only: str = ""
 ) -> list[dict[str, Any]]:
-    """Run the cases of a peer and return a row for each measure of each case: theirs, ours and the ratio of both.
+    """Run the cases of a peer, those with `only` in their name, and return a row for each measure: theirs, ours and their ratio.
 
     What cannot be run of ours, such as settings that have not been searched for, is said and left out.
     """
     rows = []
     for name, case in peer.cases.items():
+        if only not in name:
+            continue
+        data = {"data": write_rows(folder / ROWS)} if case["theirs"].get("rows") else {}
         theirs: list[Measured] = []
         own: dict[str, list[Measured]] = {label: [] for label in case["ours"]}
         for fold in range(1, rounds + 1):
@@ -162,7 +178,7 @@ def compare(
         for label, measured in own.items():
             for measure in case["measures"]:
                 row = {"what": name, "settings": label, "measure": measure, "goal": case["goal"].get(measure)}
-                rows.append(row | _summary(measure, theirs, measured) | {"rounds": rounds})
+                rows.append(row | _summary(measure, theirs, measured) | {"rounds": rounds} | data)
     return rows
 
 
@@ -181,22 +197,29 @@ def _mean(runs: list[Measured]) -> float:
     return sum(one["rmse"] for one in runs) / len(runs)
 
 
-def store(rows: list[dict[str, Any]], table: Path = TABLE) -> None:
-    """Replace the rows of this machine and these peers; others stay."""
+def store(rows: list[dict[str, Any]], table: Path = TABLE, cases: bool = False) -> None:
+    """Replace the rows of this machine and these peers, with `cases` only those of the same cases; others stay."""
     fresh = pd.DataFrame(rows).reindex(columns=PEER_COLUMNS)
     for column in fresh.select_dtypes("float"):
         fresh[column] = fresh[column].map(lambda value: float(f"{value:.4g}"))
-    key = ["machine", "peer"]
+    key = ["machine", "peer", "what"] if cases else ["machine", "peer"]
     if table.exists():
         old = pd.read_csv(table)
         replaced = pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(fresh[key]))
+        replaced |= (
+            old["peer"].isin(fresh["peer"]) & (old["what"] == "not measured") & old["machine"].isin(fresh["machine"])
+        )
         fresh = pd.concat([old[~replaced], fresh]) if not replaced.all() else fresh
     with atomic_path(table) as path:
-        fresh.sort_values([*key, "what", "settings", "measure"], kind="stable").to_csv(path, index=False)
+        fresh.sort_values(["machine", "peer", "what", "settings", "measure"], kind="stable").to_csv(path, index=False)
 
 
 def measure_peers(
-    names: Iterable[str], rounds: int = N_FOLDS, pip_arguments: Sequence[str] = (), table: Path = TABLE
+    names: Iterable[str],
+    rounds: int = N_FOLDS,
+    pip_arguments: Sequence[str] = (),
+    table: Path = TABLE,
+    only: str = "",
 ) -> None:
     """Install and measure the named peers, all where none is named; one that fails is stored with its reason.
 
@@ -219,11 +242,12 @@ def measure_peers(
                 "versions": public_versions(),
             }
             try:
-                rows = compare(peer, install(peer, pip_arguments=pip_arguments), Path(folder), rounds=rounds)
+                python = install(peer, pip_arguments=pip_arguments)
+                rows = compare(peer, python, Path(folder), rounds=rounds, only=only)
             except StudyError as error:
                 print(f"not measured: {error}", file=sys.stderr)
                 rows = [{"what": "not measured", "note": str(error)}]
-            store([labels | row for row in rows], table)
+            store([labels | row for row in rows], table, cases=bool(only))
             print(pd.DataFrame(rows).to_string(index=False), flush=True)
 
 
@@ -233,8 +257,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("peers", nargs="*", help="names of scripts in pipeline/peers; none: all")
     parser.add_argument("--rounds", type=int, default=N_FOLDS, choices=range(1, N_FOLDS + 1), help="folds to run")
     parser.add_argument("--pip-args", default="", help="handed to pip install")
+    parser.add_argument("--only", default="", help="only cases with this text in their name; rows of the others stay")
     options = parser.parse_args(arguments)
-    measure = partial(measure_peers, options.peers, options.rounds, options.pip_args.split())
+    measure = partial(measure_peers, options.peers, options.rounds, options.pip_args.split(), only=options.only)
     return exit_status(measure, "stopped; peers that were done are stored")
 
 
