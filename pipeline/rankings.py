@@ -65,15 +65,19 @@ def ranked(
     return results, users
 
 
-def board(results: pd.DataFrame, users: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+def board(
+    results: pd.DataFrame, users: pd.DataFrame, metrics: Sequence[str], n_intervals: int | None = None
+) -> pd.DataFrame:
     """One line a model as in `results.leaderboard`, with its `family`; the best by the first metric first.
 
-    `results` and `users` come from `of_chapters`; without rows there is nothing but the names of the columns.
+    The first `n_intervals` metrics (None: all) have intervals. `results` and `users` come from `of_chapters`; without rows there is
+    nothing but the names of the columns.
     """
     if results.empty:
         bounds = [f"{metric}{end}" for metric in metrics for end in ("", " sd", " low", " high")]
         return pd.DataFrame(columns=[*KEYS, "seeds", "parameters", "family", *bounds])
-    lines = leaderboard(results.drop(columns="family"), users.drop(columns="family"), metrics)
+    plain = [] if n_intervals is None else list(metrics[n_intervals:])
+    lines = leaderboard(results.drop(columns="family"), users.drop(columns=["family", *plain]), metrics)
     lines["family"] = lines["model"].map(results.groupby("model")["family"].first())
     return lines.sort_values(metrics[0], ascending=False, ignore_index=True)
 

@@ -70,6 +70,11 @@ def test_models_can_be_left_out_by_name() -> None:
     assert set(rows["model"]) == {"EASE"}
 
 
+def test_metrics_after_the_first_few_have_no_interval() -> None:
+    assert "ndcg@10 low" in board(*both(), ["ndcg@10"], n_intervals=1)
+    assert "ndcg@10 low" not in board(*both(), ["ndcg@10"], n_intervals=0)
+
+
 def test_differences_are_user_by_user_and_p_is_adjusted_for_all_pairs() -> None:
     users = pd.concat([both()[1], chapter("iALS", "tuned", 0.25)[1].assign(family="simple")])
     table = against(users, "ndcg@10", ["NCF"], ["EASE", "iALS"]).set_index("rival")
