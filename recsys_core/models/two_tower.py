@@ -34,7 +34,9 @@ user and for a film that nobody has rated. No paper has figures on ML-100K; it s
 Sizes, temperature and rates are this study's choice.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -64,13 +66,20 @@ def tower(n_inputs: int, hidden_dim: int) -> nn.Sequential:
 
 
 class TwoTowerNet(AttributeNet):
-    """(B, H) tower outputs of both sides, concatenated, through the head."""
+    """(B, H) outputs of a tower on each side, concatenated, through the head; `build` makes a tower for so many inputs."""
 
-    def __init__(self, users: Attributes, items: Attributes, hidden_dim: int, head_layers: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        users: Attributes,
+        items: Attributes,
+        build: Callable[[int], nn.Module],
+        width: int,
+        head_layers: tuple[int, ...],
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(users, items)
-        self.user_tower = tower(users.table.shape[1], hidden_dim)
-        self.item_tower = tower(items.table.shape[1], hidden_dim)
-        self.head = perceptron(2 * hidden_dim, (*head_layers, 1))
+        self.user_tower, self.item_tower = (build(side.table.shape[1]) for side in (users, items))
+        self.head = perceptron(2 * width, (*head_layers, 1), dropout)
 
     def user_vectors(self, users: Tensor, inputs: Tensor) -> Tensor:
         """Return (B, H) from the attributes alone."""
@@ -81,7 +90,7 @@ class TwoTowerNet(AttributeNet):
         return self.item_tower(self.items.table.index_select(0, items))
 
     def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
-        """Return (B,) stars."""
+        """Return (B,) stars, or logits of "liked"."""
         return self.head(torch.cat([user_vectors, item_vectors], dim=-1)).squeeze(-1)
 
 
@@ -104,38 +113,8 @@ class TwoTowerRegressor(RatingNetwork):
     head_layers: tuple[int, ...] = ()
 
     def _build(self, train: Interactions) -> nn.Module:
-        return TwoTowerNet(*self._sides(train), self.hidden_dim, self.head_layers)
-
-
-class JointNet(AttributeNet):
-    """(B, D) projections of both sides into the joint space, concatenated, through the head to a logit."""
-
-    def __init__(self, users: Attributes, items: Attributes, model: "JointEmbedding") -> None:
-        super().__init__(users, items)
-        self.gamma = model.gamma
-        self.user_tower, self.item_tower = (
-            nn.Sequential(
-                *tower(side.table.shape[1], model.hidden_dim),
-                nn.Dropout(model.dropout),
-                *tower(model.hidden_dim, model.embedding_dim),
-                nn.Dropout(model.dropout),
-                nn.Linear(model.embedding_dim, model.joint_dim),
-            )
-            for side in (users, items)
-        )
-        self.head = perceptron(2 * model.joint_dim, (*model.head_layers, 1), model.dropout)
-
-    def user_vectors(self, users: Tensor, inputs: Tensor) -> Tensor:
-        """Return (B, D) from the attributes alone."""
-        return self.user_tower(inputs)
-
-    def item_vectors(self, items: Tensor) -> Tensor:
-        """Return (B, D) from the attributes alone."""
-        return self.item_tower(self.items.table.index_select(0, items))
-
-    def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
-        """Return (B,) logits of "liked"."""
-        return self.head(torch.cat([user_vectors, item_vectors], dim=-1)).squeeze(-1)
+        build = partial(tower, hidden_dim=self.hidden_dim)
+        return TwoTowerNet(*self._sides(train), build, self.hidden_dim, self.head_layers)
 
 
 @dataclass(kw_only=True)
@@ -160,17 +139,26 @@ class JointEmbedding(VectorNetwork):
     gamma: float = 1e-4
     by_cosine: bool = False
 
-    def _build(self, train: Interactions) -> nn.Module:
-        return JointNet(*self._sides(train), self)
+    def _tower(self, n_inputs: int) -> nn.Module:
+        """Two layers, and a projection into the joint space."""
+        return nn.Sequential(
+            *tower(n_inputs, self.hidden_dim),
+            nn.Dropout(self.dropout),
+            *tower(self.hidden_dim, self.embedding_dim),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.embedding_dim, self.joint_dim),
+        )
 
-    @staticmethod
-    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
-        assert isinstance(module, JointNet)
+    def _build(self, train: Interactions) -> nn.Module:
+        return TwoTowerNet(*self._sides(train), self._tower, self.joint_dim, self.head_layers, self.dropout)
+
+    def _loss(self, module: nn.Module, *batch: Tensor) -> Tensor:
+        assert isinstance(module, TwoTowerNet)
         users, items, stars = batch
         liked = (stars >= LIKED).float()
         vectors = module.user_vectors(users, module.users.table[users]), module.item_vectors(items)
         loss = F.binary_cross_entropy_with_logits(module.join(*vectors), liked)
-        return loss + module.gamma * cosine_alignment(*vectors, liked)
+        return loss + self.gamma * cosine_alignment(*vectors, liked)
 
     @torch.inference_mode()
     def logits(self, rows: Interactions) -> Tensor:
