@@ -161,8 +161,7 @@ class Experiments:
         self, runs: Runs, name: str, model: Recommender, split: Split, seeds: list[int], settings: str
     ) -> bool:
         """Take up the stored rows of this very run; False unless there are those of all seeds."""
-        labels = {"variant": split.variant} | self._labels(name, split, settings)
-        rows, users = self._stored(runs, labels, self._identity(model, split))
+        rows, users = self._stored(runs, self._labels(name, split, settings), self._identity(model, split))
         if not len(rows) or set(rows["seed"]) != set(seeds):
             return False
         self.results = pd.concat([self.results, rows], ignore_index=True)
@@ -172,7 +171,10 @@ class Experiments:
     def _stored(self, runs: Runs, labels: dict[str, str], identity: dict[str, str]) -> Runs:
         """What is stored of this very run; the per-user values go with the rows."""
         rows = self._same(runs.results, labels | identity)
-        return Runs(rows, self._same(runs.users, labels) if len(rows) else runs.users[:0])
+        if not len(rows):
+            return Runs(rows, runs.users[:0])
+        users = self._same(runs.users, labels)
+        return Runs(rows, users[users["variant"].isin(rows["variant"])])
 
     @staticmethod
     def _same(rows: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:

@@ -319,6 +319,21 @@ def test_later_seeds_are_taken_as_stored_only_if_the_first_comes_out_as_stored(f
     assert [seed for *_, seed in fits] == everything
 
 
+def test_a_stored_protocol_of_several_variants_is_taken_up_whole(fits: list[Fit], tmp_path: Path) -> None:
+    made = Experiments(notebook(tmp_path), data())
+    made.run("EASE", EASE(), ["user-holdout"], [0])
+    made.save()
+    place = tmp_path / "reports/stored/seeds/cpu"
+    place.mkdir(parents=True)
+    (tmp_path / "reports/results").rename(place / "results")
+    fits.clear()
+    again = Experiments(notebook(tmp_path, stored_protocols=["user-holdout"]), data())
+    again.run("EASE", EASE(), ["user-holdout"], [0])
+    assert not fits
+    for ours, theirs in ((again.results, made.results), (again.users, made.users)):
+        assert sorted(ours["variant"]) == sorted(theirs["variant"])
+
+
 def test_checking_notices_a_changed_result(tmp_path: Path) -> None:
     committed(tmp_path, [0])
     checked = Experiments(notebook(tmp_path, check=True), data())

@@ -149,7 +149,7 @@ def test_the_pairwise_loss_is_the_mean_over_pairs_written_out() -> None:
 def test_the_loss_is_that_of_the_scores_with_the_squares_of_what_gives_them(kind: type[LogLossMF]) -> None:
     model = kind(epochs=1, embedding_dim=3, regularisation=0.3, device="cpu").fit(random_rows())
     users, items = torch.tensor([3, 8]), torch.tensor([[1, 2], [0, 9], [4, 4]])
-    tables = {name: table.detach() for name, table in model._factors.named_parameters()}
+    tables = {name: table.detach() for name, table in model.module_.named_parameters()}
     mine, theirs = tables["users.weight"][users, :-1], tables["items.weight"][items]
     scores = torch.tensor([[float(mine[p] @ theirs[m, p, :-1] + theirs[m, p, -1]) for p in range(2)] for m in range(3)])
     squares = mine.square().sum(dim=1).mean() + theirs.square().sum(dim=2).mean()
@@ -168,7 +168,7 @@ def test_without_regularisation_weights_shrink_less() -> None:
         LogLossMF(epochs=5, embedding_dim=4, learning_rate=0.05, regularisation=weight, device="cpu").fit(random_rows())
         for weight in (0.0, 0.5)
     )
-    assert held._factors.items.weight.norm() < free._factors.items.weight.norm()
+    assert held.module_.items.weight.norm() < free.module_.items.weight.norm()
 
 
 def test_negatives_of_an_item_nobody_has_seen_lower_its_score() -> None:

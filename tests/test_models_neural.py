@@ -81,7 +81,7 @@ def test_the_tower_starts_as_stated() -> None:
 
 
 def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(StudyError, match=r"activation='gelu': allowed are relu, tanh, sigmoid"):
+    with pytest.raises(StudyError, match=r"activation='gelu' is not known: allowed are relu, tanh, sigmoid"):
         NCF(activation="gelu")
 
 
