@@ -146,7 +146,7 @@ class Notebook:
     def read_stored_runs(self, profile: str) -> list[pd.DataFrame]:
         """This notebook's own results and per-user values as stored for `profile`; may be empty."""
         stored = self.read_stored(profile, self.name), self.read_stored_users(profile, self.name)
-        named = [rows.astype({"variant": object}).fillna({"variant": ""}) if len(rows) else rows for rows in stored]
+        named = [rows.astype({"variant": "str"}).fillna({"variant": ""}) if len(rows) else rows for rows in stored]
         return [rows.drop(columns="device_class", errors="ignore") for rows in named]
 
     def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
