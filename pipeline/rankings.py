@@ -141,6 +141,19 @@ def said(line: pd.Series, digits: int = 3) -> str:
     return f"{WORDS[verdict(line)]} {line['rival']} ({size})"
 
 
+def stopped_early(results: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Epochs of neural and factorisation models that have fewer than half of them under the second protocol, by model.
+
+    Both arguments are results of `of_chapters`; the columns are named after their protocols.
+    """
+    trained = [
+        rows[rows["family"] != "network for stars"].groupby("model")["epochs"].max() for rows in (results, others)
+    ]
+    names = [rows["protocol"].iloc[0] if len(rows) else "" for rows in (results, others)]
+    table = pd.concat(trained, axis=1, keys=names).dropna().astype(int)
+    return table[(table.iloc[:, 1] > 0) & (table.iloc[:, 1] < table.iloc[:, 0] / 2)]
+
+
 def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
     """What the stored searches by `metric` found, a row a model: trials, the value of the first trial, and of the best one."""
     names = sorted(path.stem for path in (root / FOLDER).glob("*.json"))

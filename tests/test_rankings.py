@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.rankings import against, beaten, board, of_chapters, said, tuning_gains, with_verdicts
+from pipeline.rankings import against, beaten, board, of_chapters, said, stopped_early, tuning_gains, with_verdicts
 from recsys_core.errors import StudyError
 
 LABELS = {"protocol": "random-80-10-10", "variant": "", "dataset": "ml-100k"}
@@ -126,3 +126,13 @@ def test_models_with_other_users_are_not_paired() -> None:
     users = pd.concat([both()[1], chapter("BPR", "tuned", 0.2)[1].query("user > 3")])
     with pytest.raises(StudyError, match="BPR and EASE were measured on different users"):
         against(users, "ndcg@10", ["BPR"], ["EASE"])
+
+
+def test_models_with_less_than_half_of_the_epochs_are_named_as_stopped_early() -> None:
+    def rows(protocol: str, *epochs: int) -> pd.DataFrame:
+        names = ["EASE", "GMF", "NeuMF", "Towers"]
+        family = ["neighbours and linear", "neural", "neural", "network for stars"]
+        return pd.DataFrame({"model": names, "family": family, "epochs": [0, *epochs], "protocol": protocol})
+
+    early = stopped_early(rows("random-80-10-10", 30, 10, 20), rows("loo-full", 14, 5, 2))
+    assert early.to_dict() == {"random-80-10-10": {"GMF": 30}, "loo-full": {"GMF": 14}}
