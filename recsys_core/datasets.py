@@ -69,7 +69,9 @@ def load(name: str | Path, movies: Path | None = None, users: Path | None = None
     tables = formats.read_own(path, movies and Path(movies), users and Path(users), HALF_STARS)
     tables["ratings"] = unique_pairs(tables["ratings"], path, keep)
     scale = WHOLE_STARS if (tables["ratings"]["rating"] % 1 == 0).all() else HALF_STARS
-    return _assemble(path.stem, tables, scale, "own file", frames_sha256(tables))
+    # Results are compared by the name of their data: an own `ml-100k.csv` is not ML-100K.
+    own_name = f"{path.stem} (own file)" if path.stem in RELEASES else path.stem
+    return _assemble(own_name, tables, scale, "own file", frames_sha256(tables))
 
 
 def load_genome(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,6 +5,7 @@ Letters used for shapes everywhere: `U` users, `I` items, `N` rows, `B` batch, `
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -128,6 +129,14 @@ class Interactions:
         matrix = sparse.csr_matrix((values, (self.users, self.items)), shape=(self.n_users, self.n_items))
         matrix.sort_indices()
         return matrix
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the coded pairs and their ratings, in the order of the rows: what tells one data set from another."""
+        digest = hashlib.sha256()
+        for column, kind in ((self.users, "<i8"), (self.items, "<i8"), (self.ratings, "<f4")):
+            digest.update(column.astype(kind).tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def pair_keys(self) -> np.ndarray:

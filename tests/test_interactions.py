@@ -71,3 +71,14 @@ def test_an_unknown_user_is_named_with_the_ids_there_are(unknown: object) -> Non
 def test_an_unknown_movie_is_called_a_movie() -> None:
     with pytest.raises(StudyError, match=r"Unknown movie id 'z': the data has 2 movie ids from a to b"):
         Vocabulary(np.array([1]), np.array(["a", "b"])).item_codes(["a", "z"])
+
+
+def test_the_hash_of_rows_changes_with_pairs_ratings_and_their_order() -> None:
+    rows = make_interactions([(0, 0), (1, 1), (1, 2)], 4, 3, ratings=[1, 2, 3])
+    others = [
+        rows.take(np.array([1, 0, 2])),
+        make_interactions([(0, 0), (1, 1), (1, 0)], 4, 3, ratings=[1, 2, 3]),
+        make_interactions([(0, 0), (1, 1), (1, 2)], 4, 3, ratings=[1, 2, 4]),
+    ]
+    assert rows.sha256 == rows.take(np.arange(3)).sha256
+    assert len({rows.sha256, *(other.sha256 for other in others)}) == 4

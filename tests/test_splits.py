@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -373,6 +374,18 @@ def test_on_ml_100k_the_folds_are_the_canonical_u1_to_u5(
     rows = ml_100k.ratings[has(split, Role.TEST)].sort_values(["user_id", "item_id"])
     text = rows.astype({"rating": int}).to_csv(sep="\t", header=False, index=False, lineterminator="\n")
     assert hashlib.sha256(text.encode()).hexdigest() == CANONICAL_TESTS[fold - 1]
+
+
+def test_other_data_of_ml_100ks_size_is_shuffled_into_its_folds(ml_100k_rows: Interactions) -> None:
+    by_user = ml_100k_rows.take(np.argsort(ml_100k_rows.users, kind="stable"))
+    other = replace(ml_100k_rows, ratings=ml_100k_rows.ratings[::-1])
+    for rows in (by_user, other):
+        split = rating_5fold(rows, 1)
+        assert len(split.test) == 20_000
+        users = np.unique(split.test.users)
+        assert len(users) > 900
+        assert (split.train.user_counts[users] > 0).all()
+        assert np.flatnonzero(has(split, Role.TEST)).max() > 99_000
 
 
 def test_u1_has_the_users_and_movies_that_its_literature_counts(ml_100k_rows: Interactions) -> None:
