@@ -5,21 +5,21 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from inspect import isabstract
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from recsys_core.errors import StudyError, at_least
-from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
+from recsys_core.models import storage
 from recsys_core.train import History
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
 TAKEN_UP: dict[type, Callable[[Tensor], Any]] = {Tensor: Tensor.detach, np.ndarray: Tensor.numpy, float: float}
 
@@ -238,61 +238,66 @@ class Recommender(ABC):
         return asdict(self)  # type: ignore[call-overload]
 
     def save(self, path: Path) -> None:
-        """Write the model to `path`: safetensors with its settings as JSON in the header; never pickle."""
-        tensors = {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in self._state().items()}
-        tables = _attribute_tables(self.train_)
-        arrays = {name: getattr(self.train_, name) for name in ("users", "items", "ratings", "times")}
-        arrays |= {name: table.values for name, table in tables.items()}
-        tensors |= {f"train.{name}": array for name, array in arrays.items()}
+        """Write the model to `path`, see `storage`; StudyError where that fails, and then nothing is left of it."""
+        rows, columns = storage.rows_of(self.train_)
+        arrays = {f"train.{name}": array for name, array in rows.items()}
+        arrays |= {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in self._state().items()}
         header = {
             "format_version": FORMAT_VERSION,
             "model": type(self).__name__,
             "hyperparameters": self.hyperparameters,
             "n_users": self.train_.n_users,
             "n_items": self.train_.n_items,
-            "columns": {name: table.columns for name, table in tables.items()},
+            "columns": columns,
         }
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        with atomic_path(path) as temporary:
-            save_file(contiguous, temporary, metadata={"settings": json.dumps(header, sort_keys=True)})
+        storage.write(path, header, arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a model that `save` wrote; its scores equal the saved model's bit for bit.
 
-        Raises StudyError for a missing or foreign file, another format version and another kind of model.
+        Raises StudyError for a missing, damaged or foreign file, another format version and another kind of model.
         """
+        header, arrays = storage.read(path, FORMAT_VERSION)
+        found = {kind.__name__: kind for kind in _subclasses(Recommender)}.get(str(header.get("model")))
+        if found is None or isabstract(found):
+            raise StudyError(
+                f"{path} holds a model {header.get('model')!r}, which is unknown here: save one with .save(path)."
+            )
+        if not issubclass(found, cls):
+            raise StudyError(f"{path} holds a {found.__name__}, not a {cls.__name__}: load it with its own class.")
         try:
-            with safe_open(path, framework="numpy") as file:
-                header = json.loads(file.metadata()["settings"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise StudyError(f"{path} is not a model of this study ({error}): save one with .save(path).") from None
-        if header["format_version"] != FORMAT_VERSION:
-            versions = f"format version {header['format_version']}, this code reads {FORMAT_VERSION}"
-            raise StudyError(f"{path} has {versions}: fit and save it again.")
-        found = {kind.__name__: kind for kind in _subclasses(Recommender)}.get(header["model"])
-        if found is None or not issubclass(found, cls):
-            raise StudyError(f"{path} holds a {header['model']}, not a {cls.__name__}: load it with its own class.")
-        model = found(**header["hyperparameters"])
-        model.train_ = _train_rows(header, arrays)
-        state = {name[6:]: torch.from_numpy(array) for name, array in arrays.items() if name.startswith("model.")}
+            return found._from_file(header, arrays)
+        except Exception as error:  # whatever a model trips over in a file that somebody else has made
+            why = shorten(str(error), 300).rstrip(".")
+            raise StudyError(
+                f"{path} holds a {found.__name__} that cannot be used ({why}): delete it, fit the model and save it again."
+            ) from error
+
+    @classmethod
+    def _from_file(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        """The model that a file holds, once it has answered for two users; any error means that the file is no such model."""
+        storage.check_header(header)
+        storage.check_hyperparameters(cls, header["hyperparameters"])
+        model = cls(**header["hyperparameters"])
+        parts = {
+            part: {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
+            for part in ("train.", "model.")
+        }
+        model.train_ = storage.train_rows(header, parts["train."])
+        state = {name: torch.from_numpy(array) for name, array in parts["model."].items()}
+        if strange := [name for name, tensor in state.items() if tensor.is_complex()]:
+            raise ValueError(f"its {strange[0]} holds complex numbers")
         model._restore(state)
+        saved = {name: tensor.shape for name, tensor in model._state().items()}
+        if len(saved) + len(parts["train."]) != len(arrays) or saved != {name: t.shape for name, t in state.items()}:
+            raise ValueError(f"its arrays are {', '.join(sorted(arrays))}")
+        asked = torch.as_tensor([model.train_.users.min(), model.train_.users.max()])
+        if (shape := tuple(model.score(asked).shape)) != (2, model.train_.n_items):
+            raise ValueError(f"its scores of two users have the shape {shape}")
         return model
 
 
 def _subclasses(kind: type) -> list[type]:
     direct: list[type] = kind.__subclasses__()
     return direct + [child for parent in direct for child in _subclasses(parent)]
-
-
-def _train_rows(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Interactions:
-    rows: dict[str, Any] = {name[6:]: array for name, array in arrays.items() if name.startswith("train.")}
-    for kind, columns in header["columns"].items():
-        rows[kind] = Features(rows[kind], tuple(columns))
-    return Interactions(**rows, n_users=header["n_users"], n_items=header["n_items"])
-
-
-def _attribute_tables(train: Interactions) -> dict[str, Features]:
-    tables = {"user_features": train.user_features, "item_features": train.item_features}
-    return {name: table for name, table in tables.items() if table is not None}
