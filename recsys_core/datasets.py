@@ -51,10 +51,10 @@ class MovieLens:
 
 
 def load(name: str | Path, movies: Path | None = None, users: Path | None = None, keep: Keep = None) -> MovieLens:
-    """Load a data set by name (one of `RELEASES`), or own data by the path of a CSV file of ratings.
+    """Load a data set by name (one of `RELEASES`), or own data by the path of a CSV or parquet file of ratings.
 
     Own ratings have the columns user_id, item_id, rating, timestamp; `movies` (item_id, title, genres) and
-    `users` (user_id, age, gender, occupation, zip_code) are optional further CSV files. `keep` says which of
+    `users` (user_id, age, gender, occupation, zip_code) are optional further files. `keep` says which of
     several rows of a (user_id, item_id) stays, in the file's order. Raises StudyError for an unknown name, a
     data set that no source could give, and for bad input (with file, line, column and value).
     """
@@ -64,7 +64,7 @@ def load(name: str | Path, movies: Path | None = None, users: Path | None = None
         tables, meta = read_tables(str(name), release)
         return _assemble(str(name), tables, release.scale, meta["source"], meta["sha256"])
     path = Path(name)
-    if not (isinstance(name, Path) or path.suffix == ".csv" or path.is_file()):
+    if not (isinstance(name, Path) or path.suffix or len(path.parts) > 1 or path.is_file()):
         raise StudyError(f"Unknown data set {name!r}: use {', '.join(RELEASES)}, or the path of a CSV file of ratings.")
     tables = formats.read_own(path, movies and Path(movies), users and Path(users), HALF_STARS)
     tables["ratings"] = unique_pairs(tables["ratings"], path, keep)

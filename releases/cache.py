@@ -13,23 +13,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from releases import sources
+from releases import formats, sources
 from releases.formats import Tables, unique_pairs
 from releases.sources import Release
 
 CACHE_FORMAT = 1  # raise it whenever the normalised frames change
+META = {"format": int, "source": str, "origin": dict, "sha256": str, "tables": dict}
+CACHE_ERRORS = (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException)
 log = logging.getLogger(__name__)
 
 
 def read_tables(name: str, release: Release) -> tuple[Tables, dict[str, Any]]:
-    """Return tables and provenance from the cache; build it if it is missing, damaged or of other files."""
+    """Return tables and provenance from the cache; build it if it is missing, damaged or of other files.
+
+    Raises StudyError where no source has the data, or the cache cannot be written.
+    """
     folder = sources.DATA / "cache" / name
     try:
         return _read_cache(folder, release)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except CACHE_ERRORS as error:
+        damage = "" if isinstance(error, FileNotFoundError) else f"The cache {folder} cannot be used ({error}), and "
         log.info("%s: building the cache (%s)", name, error)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +46,17 @@ def read_tables(name: str, release: Release) -> tuple[Tables, dict[str, Any]]:
                 shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".building-{os.getpid()}-", dir=folder.parent) as scratch:
             return _build_cache(name, release, folder, Path(scratch))
+    except StudyError as error:
+        raise StudyError(f"{damage}{error}") from None
     except OSError as error:
         raise StudyError(f"The cache {folder} cannot be written ({error}); free space or make it writable.") from None
 
 
 def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]:
-    """Read a cache; raise an error if it is not whole, or not of the files found now."""
-    meta = json.loads((folder / "meta.json").read_text())
+    """Read a cache; raise one of CACHE_ERRORS if it is not whole, not of the files found now, or not what its hashes say."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    if not all(isinstance(meta[key], kind) for key, kind in META.items()):
+        raise ValueError("its meta.json is damaged")
     local = sources.find_local(release)[0]
     if (meta["format"], meta["local"]) != (CACHE_FORMAT, local and sources.fingerprint(local, release)):
         raise ValueError("it is of other files or another version")
@@ -55,6 +66,9 @@ def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]
         if hashlib.sha256(content).hexdigest() != expected:
             raise ValueError(f"its table {table} is damaged")
         tables[table] = pd.read_parquet(BytesIO(content))
+    formats.check_tables(release.format, tables, release.scale)
+    if meta["sha256"] != frames_sha256(tables) or release.tables_sha256 not in (None, meta["sha256"]):
+        raise ValueError("its tables are not those that meta.json names")
     return tables, meta
 
 

@@ -1,4 +1,4 @@
-"""Readers: the published file formats of MovieLens and of two benchmarks, and own CSV files, as equal frames.
+"""Readers: the published file formats of MovieLens and of two benchmarks, and own files, as equal frames.
 
 What the files are and how they are laid out stands in `releases.yaml`; one reader reads all of them. Sources: GroupLens's
 README of each release; the NCF files of He et al. 2017 (arXiv 1708.05031), the SASRec file of Kang & McAuley 2018
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ import yaml
 from pyarrow import csv as arrow_csv
 
 from recsys_core.errors import StudyError, choose
+from releases.parquet import as_csv, column_names, is_parquet
 
 Tables = dict[str, pd.DataFrame]
 Scale = tuple[float, float]
@@ -32,6 +33,10 @@ KINDS = dict.fromkeys(PUBLISHED["text_columns"], TEXT) | dict.fromkeys(PUBLISHED
 OCCUPATIONS_1M = {str(code): text for code, text in enumerate(PUBLISHED["occupations"])}
 ALLOWED = {"gender": ("F", "M"), "occupation_code": tuple(OCCUPATIONS_1M)}
 OUR_NAMES = {"userId": "user_id", "movieId": "item_id", "tagId": "tag_id"}
+OUR_NAMES |= {"movie_id": "item_id", "movie_title": "title", "IMDb_URL": "imdb_url"}
+KIND_TYPES = {WHOLE: "int64", NUMBER: "float64", TEXT: "str"}
+TYPES = {"year": "Int64", "held_out": "bool"}  # of columns that are made here
+KEYS = {"movies": "item_id", "users": "user_id"}
 
 
 @dataclass(frozen=True)
@@ -89,19 +94,86 @@ ITEMS_100K = FORMATS["u"]["movies"].columns
 RAW_100K, GENRES_100K = ITEMS_100K[2:5], ITEMS_100K[5:]
 
 
-def read_table(path: Path, layout: Layout) -> pd.DataFrame:
-    """Read a text (or verified parquet) file into a frame with the layout's columns under our names, in the file's row order.
+@dataclass(frozen=True)
+class Source:
+    """A file of rows in a layout; of a parquet file, `text` is what it would be as CSV."""
 
-    Raises StudyError for a missing or empty file, a missing column, a wrong encoding, and for the first bad
-    row with its line number, column and value.
+    path: Path
+    layout: Layout
+    text: bytes | None
+    fields: list[str]
+
+    @contextmanager
+    def rows(self) -> Iterator[Any]:
+        """Yield a reader of the rows, the first line included, that counts its lines; a wrong encoding is a StudyError."""
+        layout = self.layout
+        quoting = csv.QUOTE_MINIMAL if layout.has_header else csv.QUOTE_NONE
+        encoding = layout.encoding.replace("utf-8", "utf-8-sig")
+        try:
+            binary = self.path.open("rb") if self.text is None else BytesIO(self.text)
+            with TextIOWrapper(binary, encoding=encoding, newline="") as file:
+                lines = (line.replace(layout.separator, layout.delimiter) for line in file)
+                yield csv.reader(lines, delimiter=layout.delimiter, quoting=quoting)  # type: ignore[arg-type]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise StudyError(f"{self.path} is not {layout.encoding} text ({error}); save it as such.") from None
+
+    def binary(self) -> Path | BytesIO:
+        """What pyarrow reads: one character between values."""
+        if self.layout.separator == "::":
+            return BytesIO(self.path.read_bytes().replace(b"::", b"\x1f"))
+        return self.path if self.text is None else BytesIO(self.text)
+
+
+def _opened(path: Path, layout: Layout) -> Source:
+    """Look at a file's first line; refuse an empty file and a header that lacks a column or names one twice."""
+    if layout.has_header and is_parquet(path):
+        _check_names(path, layout, column_names(path), "it")
+        return Source(path, layout, as_csv(path, layout.columns), list(layout.columns))
+    source = Source(path, layout, None, list(layout.columns))
+    with source.rows() as rows:
+        first = next(rows, None)
+    if first is None:
+        raise StudyError(f"{path} is empty; it needs at least one row.")
+    if not layout.has_header:
+        return source
+    _check_names(path, layout, first, "its first line")
+    return replace(source, fields=first)
+
+
+def _check_names(path: Path, layout: Layout, names: list[str], header: str) -> None:
+    wanted = f"{header} must name {', '.join(layout.columns)} (it names {', '.join(names)})"
+    if missing := [column for column in layout.columns if column not in names]:
+        raise StudyError(f"{path} has no column {', '.join(missing)}; {wanted}.")
+    if twice := [column for column in layout.columns if names.count(column) > 1]:
+        raise StudyError(f"{path} has several columns {', '.join(twice)}; keep one of each.")
+
+
+def read_table(path: Path, layout: Layout) -> pd.DataFrame:
+    """Read a text or parquet file into a frame with the layout's columns under our names, in the file's row order.
+
+    Raises StudyError for a missing, unreadable or empty file, a missing column, a wrong encoding, and for the first bad row
+    with its line number (in a parquet file: row number), column and value.
     """
     if not path.is_file():
         raise StudyError(f"{path} is not a file; check the path.")
-    if ".parquet" in path.name:
-        return pd.read_parquet(path).set_axis(layout.columns, axis=1)
-    fields = _fields(path, layout)
-    header = layout.has_header
-    reading = arrow_csv.ReadOptions(column_names=None if header else fields, encoding=layout.encoding)
+    try:
+        source = _opened(path, layout)
+        frame = _parsed(source)
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be read ({error.strerror or error}); check its permissions and the disk."
+        ) from None
+    if frame.empty:
+        raise StudyError(f"{path} holds no rows; it needs at least one.")
+    if not layout.accepts(frame):
+        raise StudyError(_explain(source) or f"{path} lacks values; fill them in.")
+    return frame.rename(columns=OUR_NAMES)
+
+
+def _parsed(source: Source) -> pd.DataFrame:
+    """All rows at once; a row that is no row of the layout is a StudyError."""
+    layout, header = source.layout, source.layout.has_header
+    reading = arrow_csv.ReadOptions(column_names=None if header else source.fields, encoding=layout.encoding)
     parsing = arrow_csv.ParseOptions(
         delimiter=layout.delimiter, quote_char='"' if header else False, newlines_in_values=header
     )
@@ -109,50 +181,19 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     converting = arrow_csv.ConvertOptions(
         column_types=kinds, include_columns=layout.columns, null_values=[""], strings_can_be_null=True
     )
-    source = BytesIO(path.read_bytes().replace(b"::", b"\x1f")) if layout.separator == "::" else path
     try:
-        frame = arrow_csv.read_csv(source, reading, parsing, converting).to_pandas()
+        return arrow_csv.read_csv(source.binary(), reading, parsing, converting).to_pandas()
     except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0]
-        raise StudyError(_explain(path, layout, fields) or f"{path}: {reason}; correct the file.") from None
-    if frame.empty:
-        raise StudyError(f"{path} holds no rows; it needs at least one.")
-    if not layout.accepts(frame):
-        raise StudyError(_explain(path, layout, fields) or f"{path} lacks values; fill them in.")
-    return frame.rename(columns=OUR_NAMES)
+        raise StudyError(_explain(source) or f"{source.path}: {reason}; correct the file.") from None
 
 
-@contextmanager
-def _rows(path: Path, layout: Layout) -> Iterator[Any]:
-    """Yield a reader of a file's rows that counts its lines; a wrong encoding is a StudyError."""
-    quoting = csv.QUOTE_MINIMAL if layout.has_header else csv.QUOTE_NONE
-    try:
-        with path.open(encoding=layout.encoding.replace("utf-8", "utf-8-sig"), newline="") as file:
-            lines = (line.replace(layout.separator, layout.delimiter) for line in file)
-            yield csv.reader(lines, delimiter=layout.delimiter, quoting=quoting)  # type: ignore[arg-type]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StudyError(f"{path} is not {layout.encoding} text ({error}); save it as such.") from None
-
-
-def _fields(path: Path, layout: Layout) -> list[str]:
-    """Return the names of a file's fields; refuse an empty file and a header that lacks a column."""
-    with _rows(path, layout) as rows:
-        first = next(rows, None)
-    if first is None:
-        raise StudyError(f"{path} is empty; it needs at least one row.")
-    if not layout.has_header:
-        return list(layout.columns)
-    if missing := [column for column in layout.columns if column not in first]:
-        wanted = f"its first line must name {', '.join(layout.columns)} (it names {', '.join(first)})"
-        raise StudyError(f"{path} has no column {', '.join(missing)}; {wanted}.")
-    return first
-
-
-def _explain(path: Path, layout: Layout, fields: list[str]) -> str | None:
+def _explain(source: Source) -> str | None:
     """Find the first bad row of a file and say where it is and what is wrong with it."""
-    with _rows(path, layout) as rows:
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
+    layout, fields = source.layout, source.fields
+    with source.rows() as rows:
+        for number, row in enumerate(rows):
+            where = f"{source.path}, line {rows.line_num}" if source.text is None else f"{source.path}, row {number}"
             if not row or (layout.has_header and row == fields):
                 continue
             if len(row) != len(fields):
@@ -228,8 +269,10 @@ def _finished(form: str, tables: Tables) -> Tables:
 
 def read_release(form: str, folder: Path, scale: Scale) -> Tables:
     """Read all tables of a release in one of FORMATS; raises StudyError for the first file or row that is wrong."""
-    layouts = FORMATS[form].items()
-    tables = {table: read_table(folder / each.file, replace(each, scale=scale)) for table, each in layouts}
+    tables = {}
+    for table, layout in FORMATS[form].items():
+        tables[table] = read_table(folder / layout.file, replace(layout, scale=scale))
+        unique_keys(table, tables[table], folder / layout.file)
     try:
         return _finished(form, tables)
     except StudyError as error:
@@ -237,22 +280,28 @@ def read_release(form: str, folder: Path, scale: Scale) -> Tables:
 
 
 def read_own(ratings: Path, movies: Path | None, users: Path | None, scale: Scale) -> Tables:
-    """Read own CSV files whose headers name the columns of the format `own` (others are ignored).
+    """Read own CSV or parquet files that name the columns of the format `own` (others are ignored).
 
     The ids of a column are whole numbers where all of them are, else text.
     """
     layouts = FORMATS["own"]
     rated = read_table(ratings, replace(layouts["ratings"], scale=scale, text_ids=True))
     tables = {"ratings": rated}
-    for table, path, key in (("movies", movies, "item_id"), ("users", users, "user_id")):
+    for table, path in (("movies", movies), ("users", users)):
+        key = KEYS[table]
         # "007" stays text: as a number it could no longer be told from "7".
         if whole := bool(rated[key].str.fullmatch(r"0|-?[1-9]\d{0,17}").all()):
             rated[key] = rated[key].astype("int64")
         if path is not None:
             tables[table] = read_table(path, replace(layouts[table], text_ids=not whole))
-            if len(twice := tables[table][key][tables[table][key].duplicated()]):
-                raise StudyError(f"{path}: {key} {twice.iloc[0]} occurs twice; keep one row of it.")
+            unique_keys(table, tables[table], path)
     return _finished("own", tables)
+
+
+def unique_keys(table: str, frame: pd.DataFrame, where: Path) -> None:
+    """Refuse a table of movies or users in which one stands twice."""
+    if (key := KEYS.get(table)) and len(twice := frame[key][frame[key].duplicated()]):
+        raise StudyError(f"{where}: {key} {twice.iloc[0]} occurs twice; keep one row of it.")
 
 
 def unique_pairs(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame:
@@ -264,3 +313,34 @@ def unique_pairs(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame
         twice = f"{repeated.sum():,} rows repeat the user_id and item_id of an earlier one (first: {user}, {item})"
         raise StudyError(f"{where}: {twice}; remove them, or for an own file choose keep='first' or keep='last'.")
     return ratings[~repeated].reset_index(drop=True)
+
+
+def check_tables(form: str, tables: Tables, scale: Scale) -> None:
+    """Refuse, with a StudyError, frames that are not what `read_release` returns: by name, type and value."""
+    expected = _columns(form)
+    if tables.keys() != expected.keys():
+        raise StudyError(f"Tables {', '.join(tables)} found instead of {', '.join(expected)}; delete them.")
+    for table, columns in expected.items():
+        frame, where = tables[table], Path(f"table {table}")
+        types = {column: TYPES.get(column, KIND_TYPES[KINDS.get(column, WHOLE)]) for column in columns}
+        if list((found := frame.dtypes.astype(str).to_dict()).items()) != list(types.items()):
+            raise StudyError(f"{where} has the columns {found} instead of {types}; delete it.")
+        layout = Layout(table, [column for column in columns if column not in TYPES], scale=scale)
+        if frame.empty or not layout.accepts(frame):
+            raise StudyError(f"{where} is empty, lacks values or has some that are not allowed; delete it.")
+        unique_keys(table, frame, where)
+        if table == "ratings":
+            unique_pairs(frame, where, None)
+
+
+def _columns(form: str) -> dict[str, list[str]]:
+    """The tables that a format is read into, with their columns."""
+    published, own = FORMATS[form], FORMATS["own"]
+    columns = {table: [OUR_NAMES.get(name, name) for name in layout.columns] for table, layout in published.items()}
+    columns |= {table: own[table].columns for table in ("ratings", "users") if table in columns}
+    if "movies" in columns:
+        columns["movies"] = ["item_id", "title", "year", "genres", *(RAW_100K if form.startswith("u") else [])]
+    if form == "ncf":
+        del columns["test"]
+        columns |= {"ratings": [*columns["ratings"], "held_out"], "negatives": columns["negatives"][1:]}
+    return columns

@@ -327,6 +327,66 @@ def test_the_tag_genome_is_loaded_on_demand_and_cached(project, monkeypatch):
     assert len(datasets.load("ml-20m").ratings) == CSV["ratings.csv"].count("\n") - 1
 
 
+@pytest.mark.parametrize("content", ["[]", "3", '{"format": 1}', "[" * 10**5, "{}", '{"tables": []}', "\x00"])
+@pytest.mark.parametrize("local", [True, False])
+def test_a_meta_file_of_other_types_is_built_anew_or_named(project, content, local):
+    folder = write_release("ml-1m", project / "data" / "ml-1m")
+    first = datasets.load("ml-1m")
+    (project / "data" / "cache" / "ml-1m" / "meta.json").write_text(content)
+    if local:
+        assert datasets.load("ml-1m").sha256 == first.sha256
+    else:
+        (folder / "users.dat").unlink()
+        with pytest.raises(StudyError, match=r"cache .*ml-1m cannot be used \(.*lacks users\.dat"):
+            datasets.load("ml-1m")
+
+
+@pytest.mark.parametrize("changed", ["source", "sha256", "tables"])
+def test_every_entry_of_a_meta_file_is_needed_and_checked(project, changed):
+    write_release("ml-1m", project / "data" / "ml-1m")
+    first = datasets.load("ml-1m")
+    path = project / "data" / "cache" / "ml-1m" / "meta.json"
+    meta = json.loads(path.read_text())
+    for other in ({}, {changed: None}, {changed: [["ratings"]]}, {changed: {"../x": "y"}}):
+        path.write_text(json.dumps({key: value for key, value in meta.items() if key != changed} | other))
+        data = datasets.load("ml-1m")
+        assert (data.source, data.sha256) == ("local folder", first.sha256)
+        assert json.loads(path.read_text()) == meta
+
+
+def test_a_cache_that_somebody_else_wrote_passes_the_checks_of_a_file(project):
+    write_release("ml-1m", project / "data" / "ml-1m")
+    first = datasets.load("ml-1m")
+    folder = project / "data" / "cache" / "ml-1m"
+    meta = json.loads((folder / "meta.json").read_text())
+    ratings = pd.read_parquet(folder / "ratings.parquet")
+    for foreign in (ratings.assign(rating=1.5e9), ratings[["item_id", "user_id", "rating", "timestamp"]], ratings[:0]):
+        content = foreign.to_parquet(index=False)
+        (folder / "ratings.parquet").write_bytes(content)
+        hashes = meta["tables"] | {"ratings": hashlib.sha256(content).hexdigest()}
+        (folder / "meta.json").write_text(json.dumps(meta | {"tables": hashes}))
+        assert datasets.load("ml-1m").sha256 == first.sha256
+        assert json.loads((folder / "meta.json").read_text()) == meta
+
+
+def test_an_own_parquet_file_loads_by_path_and_is_checked_by_name(project):
+    path = project / "mine.parquet"
+    frame = pd.DataFrame({"item_id": [7, 7], "user_id": [1, 2], "timestamp": [3, 4], "rating": [2.0, 3.0]})
+    frame.to_parquet(path)
+    data = datasets.load(path)
+    assert data.ratings.to_dict("list") == {"user_id": [1, 2], "item_id": [7, 7], "rating": [2, 3], "timestamp": [3, 4]}
+    assert data.sha256 == datasets.load(str(path)).sha256
+    frame.assign(user_id=1).to_parquet(path)
+    with pytest.raises(StudyError, match=r"mine.parquet: 1 rows repeat .*\(first: 1, 7\)"):
+        datasets.load(path)
+
+
+@pytest.mark.parametrize("name", ["gone.parquet", "some/gone"])
+def test_a_text_that_looks_like_a_path_is_taken_for_one(name):
+    with pytest.raises(StudyError, match=f"{name} is not a file; check the path"):
+        datasets.load(name)
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(StudyError, match=r"Unknown data set 'ml-100': use ml-100k, ml-1m, .*sasrec-ml-1m, or the path"):
         datasets.load("ml-100")

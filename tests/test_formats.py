@@ -168,3 +168,113 @@ def test_own_movies_and_users_take_the_kind_of_ids_of_the_ratings(tmp_path):
 def test_own_movies_may_not_repeat_an_id(tmp_path):
     with pytest.raises(StudyError, match=r"movies.csv: item_id 5 occurs twice"):
         read_own(tmp_path, OWN + "9,5,3,4\n", "item_id,title,genres\n5,A,Drama\n5,B,Drama\n")
+
+
+def own_parquet(path, **changed):
+    """An own file of ratings as parquet, its columns in another order than CSV's; `changed` replaces columns, None drops one."""
+    columns = {"timestamp": [4, 5], "rating": [3.5, 1.0], "item_id": [7, 9], "user_id": [1, 1]} | changed
+    frame = pd.DataFrame({name: values for name, values in columns.items() if values is not None})
+    frame.to_parquet(path)
+    return path
+
+
+def test_an_own_parquet_file_is_read_by_the_names_of_its_columns(tmp_path):
+    path = own_parquet(tmp_path / "mine", note=["x", "y"])
+    ratings = formats.read_own(path, None, None, HALF_STARS)["ratings"]
+    assert ratings.to_dict("list") == {"user_id": [1, 1], "item_id": [7, 9], "rating": [3.5, 1], "timestamp": [4, 5]}
+    text = read_own(tmp_path, OWN + "1,7,3.5,4\n1,9,1,5\n")["ratings"]
+    pd.testing.assert_frame_equal(ratings, text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rating": None}, r"mine has no column rating; it must name .* \(it names timestamp, item_id, user_id\)"),
+        ({"rating": [5, 1.5e9]}, r"mine, row 2: rating '1500000000' is outside the scale 0.5 to 5"),
+        ({"rating": [float("nan"), 1]}, r"mine, row 1: rating '' is not a number"),
+        ({"rating": [[1.0], [2.0]]}, r"mine is no parquet file that can be read \(.*list"),
+        ({"rating": ["four", "1"]}, r"mine, row 1: rating 'four' is not a number"),
+        ({"timestamp": [4.5, 5]}, r"mine, row 1: timestamp '4.5' is not a whole number"),
+        ({"timestamp": pd.to_datetime(["2020-01-01"] * 2)}, r"row 1: timestamp '2020-01-01 .*' is not a whole number"),
+        ({"user_id": ["a", None]}, r"mine, row 2: user_id '' is empty"),
+        ({name: [] for name in ("user_id", "item_id", "rating", "timestamp")}, r"mine holds no rows"),
+    ],
+)
+def test_an_own_parquet_file_passes_the_checks_of_a_csv_file(tmp_path, changed, said):
+    with pytest.raises(StudyError, match=said) as caught:
+        formats.read_own(own_parquet(tmp_path / "mine", **changed), None, None, HALF_STARS)
+    assert "\n" not in str(caught.value)
+
+
+def test_own_movies_and_users_may_be_parquet_and_are_checked_too(tmp_path):
+    ratings = own_parquet(tmp_path / "ratings.parquet")
+    movies = pd.DataFrame({"genres": ["Drama", None], "title": ["A (1990)", "B"], "item_id": pd.Categorical([7, 9])})
+    users = pd.DataFrame(
+        {"user_id": [1], "age": [30.0], "gender": ["F"], "occupation": ["artist"], "zip_code": ["00501"]}
+    )
+    paths = tmp_path / "movies.parquet", tmp_path / "users.parquet"
+    movies.to_parquet(paths[0])
+    users.to_parquet(paths[1])
+    tables = formats.read_own(ratings, *paths, HALF_STARS)
+    assert tables["movies"]["item_id"].tolist() == [7, 9] and tables["movies"]["genres"].tolist() == ["Drama", ""]
+    assert tables["users"].to_numpy().tolist() == [[1, 30, "F", "artist", "00501"]]
+    users.assign(gender="woman").to_parquet(paths[1])
+    with pytest.raises(StudyError, match=r"users.parquet, row 1: gender 'woman' is none of F, M"):
+        formats.read_own(ratings, *paths, HALF_STARS)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    path = own_parquet(tmp_path / "mine.parquet")
+    content = path.read_bytes()
+    for damaged in (content[:-9], content[:4], content[: len(content) // 2], content[:20] + bytes(40) + content[60:]):
+        path.write_bytes(damaged)
+        with pytest.raises(StudyError, match=r"mine.parquet is no parquet file that can be read .*; write it anew"):
+            formats.read_own(path, None, None, HALF_STARS)
+
+
+def test_what_is_parquet_is_told_by_content_and_not_by_name(tmp_path):
+    path = tmp_path / "mine.parquet"
+    path.write_text(OWN + "1,2,3,4\n")
+    assert formats.read_own(path, None, None, HALF_STARS)["ratings"].to_numpy().tolist() == [[1, 2, 3, 4]]
+
+
+def test_a_column_that_is_named_twice_is_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"ratings.csv has several columns rating; keep one of each"):
+        read_own(tmp_path, "user_id,item_id,rating,rating,timestamp\n1,2,3,4,5\n")
+
+
+def test_a_published_movie_table_may_not_repeat_an_id(tmp_path):
+    twice = "10::A (1990)::Drama\n10::B (1990)::Drama\n"
+    with pytest.raises(StudyError, match=r"movies.dat: item_id 10 occurs twice"):
+        read("ml-1m", tmp_path, movies_dat=twice)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_read_passes_the_checks_of_a_cache(name, tmp_path):
+    formats.check_tables(RELEASES[name].format, read(name, tmp_path), RELEASES[name].scale)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "said"),
+    [
+        (
+            "ratings",
+            lambda frame: frame.rename(columns={"user_id": "item_id", "item_id": "user_id"}),
+            "has the columns",
+        ),
+        ("ratings", lambda frame: frame.astype({"timestamp": float}), "has the columns"),
+        ("ratings", lambda frame: frame.assign(rating=1.5e9), "not allowed"),
+        ("ratings", lambda frame: frame.assign(rating=float("nan")), "lacks values"),
+        ("ratings", lambda frame: pd.concat([frame, frame]), "rows repeat the user_id and item_id"),
+        ("ratings", lambda frame: frame[:0], "is empty"),
+        ("movies", lambda frame: pd.concat([frame, frame]), "item_id 10 occurs twice"),
+        ("users", lambda frame: frame.assign(gender="x"), "not allowed"),
+        ("users", None, "Tables ratings, movies found instead of ratings, movies, users"),
+    ],
+)
+def test_tables_that_are_not_those_of_a_release_are_refused(tmp_path, table, change, said):
+    tables = read("ml-1m", tmp_path)
+    changed = {table: change(tables[table])} if change else {}
+    kept = {name: frame for name, frame in tables.items() if change or name != table}
+    with pytest.raises(StudyError, match=said):
+        formats.check_tables("dat-1m", kept | changed, RELEASES["ml-1m"].scale)
