@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from recsys_core import evaluate
+from recsys_core import evaluate, kept
 from recsys_core.datasets import MovieLens, load
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, at_least, choose
 from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
 from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.storage import check_place
 from recsys_core.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.recommend import recommend, recommend_new, require_features
 from recsys_core.splits import Split, make_split
@@ -29,45 +32,102 @@ MENU = """
 Enter 1, 2, 3 or 4: """
 
 
+SPLIT = "random-80-10-10"
+EPOCHS = 20  # of a network, unless said
+
+
+def tell(line: str) -> None:
+    """Say what is being done, beside the lists."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @dataclass
 class Session:
-    """A data set, a model fitted on nine tenths of its ratings, and the tenth that tells how good it is."""
+    """A data set, and a model that is fitted on nine tenths of its ratings; the last tenth tells how good it is.
+
+    `unfitted` is the model that was asked for. `file` is read if it exists, else written; `epochs` are those that were asked for.
+    """
 
     data: MovieLens
     vocabulary: Vocabulary
     split: Split
-    model: Recommender
+    unfitted: Recommender
+    file: Path | None
+    epochs: int | None
 
     @classmethod
     def open(cls, dataset: str, model: str, file: Path | None, epochs: int | None) -> Session:
-        """Load the data and the model's file; without one, fit the model, and save it if a file is named.
+        """Load the data; what is asked for is checked here, and the model fitted when it is first needed.
 
-        Raises StudyError for unknown names and for a file of another model or of other data.
+        Raises StudyError for unknown names, epochs of a model that has none, and a file that could not be written.
         """
         choose("model", [model], MODELS)
+        unfitted = _configured(model, epochs)
+        if file is not None and not _exists(file):
+            check_place(file)
+        tell(f"Reading {dataset} …")
         data = load(dataset)
         rows, vocabulary = encode(data)
-        split = make_split("random-80-10-10", rows)
-        if file is not None and file.exists():
-            return cls(data, vocabulary, split, _same_rows(MODELS[model].load(file), split, file))
-        fresh = MODELS[model](**({"epochs": epochs} if epochs and issubclass(MODELS[model], NeuralRecommender) else {}))
-        fitted = fresh.fit(split.refit)
-        if file is not None:
-            fitted.save(file)
-        return cls(data, vocabulary, split, fitted)
+        return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs)
+
+    @cached_property
+    def model(self) -> Recommender:
+        """The fitted model: from its file, from the last time, or fitted now; raises StudyError for a file of another one."""
+        if self.file is not None and _exists(self.file):
+            return self._from(self.file)
+        place = kept.place(self.unfitted, self.data, SPLIT)
+        model = kept.take(place, self.unfitted, self.split.refit) or self._fitted(place)
+        if self.file is not None:
+            model.save(self.file)
+        return model
+
+    def _from(self, file: Path) -> Recommender:
+        model = type(self.unfitted).load(file)
+        if not kept.same_rows(model.train_, self.split.refit):
+            raise StudyError(
+                f"{file} holds a model of other data: name another file, or delete it and it is made anew."
+            )
+        if self.epochs not in (None, (found := model.hyperparameters.get("epochs"))):
+            raise StudyError(f"{file} holds a model of {found} epochs: leave out --epochs, or name another file.")
+        return model
+
+    def _fitted(self, place: Path) -> Recommender:
+        tell(
+            f"Fitting {type(self.unfitted).__name__} on {len(self.split.refit):,} ratings, for this time and later ones …"
+        )
+        model = self.unfitted.fit(self.split.refit)
+        try:
+            kept.keep(place, model)
+        except StudyError as error:
+            tell(f"It is not kept for later ones. {error}")
+        return model
 
     def for_person(self, person: Person, k: int) -> pd.DataFrame:
         """The list of somebody who is not in the data."""
-        known = self.model.train_.user_features
+        require_features(self.unfitted)
+        known = self.split.refit.user_features
         features = person_features(person, self.vocabulary, () if known is None else known.columns)
         return recommend_new(self.model, self.data, self.vocabulary, features, k)
 
     def for_user(self, text: str, k: int) -> pd.DataFrame:
         """The list of a user of the data, whose id is given as text."""
-        return recommend(self.model, self.data, self.vocabulary, self._user_id(text), k)
+        user_id = self._user_id(text)
+        return recommend(self.model, self.data, self.vocabulary, user_id, k)
 
-    def errors(self) -> str:
-        """RMSE in stars on the rows that the model was fitted on and on the rows that it has not seen."""
+    def quality(self) -> str:
+        """RMSE in stars on the rows of the fit and on unseen ones; of a model without stars, how well it ranks."""
+        tell("Measuring …")
+        return self._errors() if self.model.traits.predicts_ratings else self._ranking()
+
+    def _ranking(self) -> str:
+        cutoff = min(10, len(self.vocabulary.item_ids))
+        task = evaluate.RankingTask(self.split.refit, self.split.test, cutoffs=(cutoff,))
+        users = evaluate.rank(self.model, task).users
+        why = f"{type(self.model).__name__} ranks films and does not predict ratings, so there is no RMSE"
+        hits, found = users[f"precision@{cutoff}"].mean() * cutoff, users[f"ndcg@{cutoff}"].mean()
+        return f"{why}. Of {cutoff} films that it lists, {hits:.2f} are among a user's unseen rows (NDCG@{cutoff} {found:.3f})."
+
+    def _errors(self) -> str:
         parts = {"rows it was fitted on": self.split.refit, "rows it has not seen": self.split.test}
         rated = {name: evaluate.rate(self.model, self.split.refit, part, None, True) for name, part in parts.items()}
         lines = [f"RMSE on {len(rows):,} {name}: {evaluate.rmse(rows):.3f} stars" for name, rows in rated.items()]
@@ -88,8 +148,12 @@ class Session:
 
 
 def run(session: Session) -> None:
-    """The menu; it asks again after an answer that it cannot use, and ends with 4, at the end of input and with Ctrl-C."""
-    actions = {"1": _new, "2": _known, "3": lambda session: session.errors()}
+    """The menu; it asks again after an answer that it cannot use, and ends with 4, at the end of input and with Ctrl-C.
+
+    The model is there before the first question. Raises StudyError where it cannot be fitted.
+    """
+    session.model  # noqa: B018 - what takes long comes first
+    actions = {"1": _new, "2": _known, "3": Session.quality}
     try:
         while (choice := _ask(MENU, lambda text: one_of(text, "Entry", (*actions, "4")))) != "4":
             try:
@@ -101,12 +165,21 @@ def run(session: Session) -> None:
 
 
 def shown(table: pd.DataFrame) -> str:
-    """A list as text, every title whole."""
-    return table.reset_index().to_string(index=False)
+    """A list as text, every title whole and on its line, whatever characters are in it."""
+    texts = table.reset_index()
+    for column in texts.select_dtypes(exclude="number"):
+        texts[column] = [printable(str(text)) for text in texts[column]]
+    with pd.option_context("display.unicode.east_asian_width", True):
+        return texts.to_string(index=False)
+
+
+def printable(text: str) -> str:
+    """The text with a space for every character that would do something else than be seen, such as a line's end."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _new(session: Session) -> str:
-    require_features(session.model)
+    require_features(session.unfitted)
     person = ask_person(session.data, lambda name, check: _ask(f"{QUESTIONS[name]}: ", check))
     return shown(session.for_person(person, _ask_k(session)))
 
@@ -131,9 +204,19 @@ def _ask(prompt: str, parse: Callable[[str], Any]) -> Any:
             print(error)
 
 
-def _same_rows(model: Recommender, split: Split, file: Path) -> Recommender:
-    mine, theirs = split.refit, model.train_
-    same = (mine.n_users, mine.n_items) == (theirs.n_users, theirs.n_items)
-    if not (same and all(np.array_equal(getattr(mine, x), getattr(theirs, x)) for x in ("pair_keys", "ratings"))):
-        raise StudyError(f"{file} holds a model of other data: name another file, or delete it and it is made anew.")
-    return model
+def _configured(model: str, epochs: int | None) -> Recommender:
+    """The unfitted model, of so many epochs if it is a network."""
+    kind = MODELS[model]
+    if issubclass(kind, NeuralRecommender):
+        at_least(SimpleNamespace(epochs=epochs), epochs=1)
+        return kind(epochs=EPOCHS if epochs is None else epochs)
+    if epochs is not None:
+        raise StudyError(f"{kind.__name__} is not trained in epochs: leave out --epochs, or choose a network.")
+    return kind()
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

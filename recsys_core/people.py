@@ -23,14 +23,19 @@ def ask_person(data: MovieLens, ask: Callable[[str, Callable[[str], Any]], Any])
     """
     if data.users is None:
         raise StudyError(f"{data.name} has no user table: use a data set with users, or a user id.")
+    known_zips = set(data.users["zip_code"].dropna().astype(str))
     occupations = sorted(data.users["occupation"].dropna().unique())
     checks: dict[str, Callable[[str], Any]] = {
         "age": lambda text: whole_number(text, "Age", 1, 120),
-        "gender": lambda text: one_of(text.upper(), "Gender", ("F", "M")),
-        "occupation": lambda text: one_of(text.lower(), "Occupation", occupations),
-        "zip": _zip_code,
+        "gender": lambda text: one_of(text, "Gender", ("F", "M")),
+        "occupation": lambda text: one_of(text, "Occupation", occupations),
+        "zip": lambda text: text if text in known_zips else _zip_code(text),
     }
-    return {name: ask(name, check) for name, check in checks.items()}
+    return {name: ask(name, _stripped(check)) for name, check in checks.items()}
+
+
+def _stripped(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: check(text.strip())
 
 
 def whole_number(text: str, what: str, low: int, high: int) -> int:
@@ -41,10 +46,13 @@ def whole_number(text: str, what: str, low: int, high: int) -> int:
 
 
 def one_of(text: str, what: str, allowed: Collection[str]) -> str:
-    """One of the allowed texts; anything else raises StudyError with the nearest and all allowed ones."""
+    """One of the allowed texts, in upper or lower case; anything else raises StudyError with the nearest and all allowed ones."""
     if text in allowed:
         return text
-    near = get_close_matches(text, allowed, n=1)
+    folded = {name.casefold(): name for name in allowed}
+    if text.casefold() in folded:
+        return folded[text.casefold()]
+    near = [folded[name] for name in get_close_matches(text.casefold(), folded, n=1)]
     meant = f" Did you mean {near[0]}?" if near else ""
     raise StudyError(f"{what} {text!r} is unknown.{meant} Allowed: {', '.join(allowed)}.")
 
@@ -57,6 +65,7 @@ def _zip_code(text: str) -> str:
 
 def person_features(person: Person, vocabulary: Vocabulary, columns: tuple[str, ...]) -> Features:
     """(1, F) attributes in the columns of training; see `features.user_features`."""
-    values = {"age": person["age"], "gender": person["gender"] == "M", f"occupation_{person['occupation']}": 1}
+    values = {"age": person["age"], "gender": person["gender"] == "M"}
+    values |= {f"occupation_{label}": 1 for label in person["occupation"].split("|")}
     row = dict.fromkeys(columns, 0) | values | {"zip": vocabulary.zip_numbers(person["zip"])[0]}
     return Features(np.array([[row[column] for column in columns]], np.float32), columns)

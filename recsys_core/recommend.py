@@ -27,7 +27,7 @@ def recommend(
     items, scores = _best(model.score(torch.tensor([user])), rated, k)
     if not len(items):
         raise StudyError(f"User {user_id!r} has rated every film of the catalogue: there is nothing left to recommend.")
-    if model.traits.predicts_ratings:
+    if model.rates:
         scores = model.predict(torch.full((len(items),), user), torch.as_tensor(items)).cpu().numpy()
     table = _table(model, data, vocabulary, items, scores)
     if model.traits.personalised and (model.traits.uses_ids or model.traits.folds_in):
@@ -45,7 +45,7 @@ def recommend_new(
     require_features(model)
     nobody, nothing = torch.tensor([0]), model.train_.take(np.zeros(0, np.int64))
     items, scores = _best(model.score(nobody, nothing, features), np.zeros(0, np.int64), k)
-    if model.traits.predicts_ratings:
+    if model.rates:
         same = features.take(np.zeros(len(items), np.int64))
         scores = model.predict(nobody.repeat(len(items)), torch.as_tensor(items), nothing, same).cpu().numpy()
     return _table(model, data, vocabulary, items, scores)
@@ -55,7 +55,10 @@ def require_features(model: Recommender) -> None:
     """Refuse, with a StudyError, a model that cannot answer from attributes."""
     if not model.traits.uses_features:
         kind = type(model).__name__
-        raise StudyError(f"{kind} knows people by their ratings alone: choose a user of the data or another model.")
+        raise StudyError(
+            f"{kind} knows people by their ratings alone: choose a user of the data, or a model that uses attributes, "
+            "such as recommender_net."
+        )
 
 
 def reasons(train: Interactions, user: int, items: np.ndarray) -> np.ndarray:
@@ -87,13 +90,16 @@ def _table(
     table = pd.DataFrame({"item_id": vocabulary.item_ids[items]})
     if data.movies is not None:
         table["title"] = _titles(data, vocabulary, items)
-    name, digits = ("stars", 2) if model.traits.predicts_ratings else ("score", 4)
+    name, digits = ("stars", 2) if model.rates else ("score", 4)
     table[name] = scores.round(digits)
     return table.set_index(pd.Index(np.arange(1, len(items) + 1), name="rank"))
 
 
 def _titles(data: MovieLens, vocabulary: Vocabulary, items: np.ndarray) -> np.ndarray:
-    """Titles of item codes, their ids where the data has no titles, and an empty text for -1."""
+    """Titles of item codes, their ids where the data has no title, and an empty text for -1."""
     ids = vocabulary.item_ids[items]
-    titles = ids.astype(str) if data.movies is None else data.movies.set_index("item_id")["title"].reindex(ids)
+    titles = ids.astype(str)
+    if data.movies is not None:
+        known = data.movies.set_index("item_id")["title"].reindex(ids).to_numpy(object)
+        titles = np.where(pd.isna(known), titles, known)
     return np.where(items >= 0, titles, "")

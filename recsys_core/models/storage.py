@@ -30,9 +30,9 @@ FIELDS = {"model": str, "hyperparameters": dict, "n_users": int, "n_items": int,
 def check_place(path: Path) -> None:
     """Raise StudyError where a file could not be written now; creates nothing."""
     folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
         # As long a name as the temporary one of `atomic_path`, and content, since a full disk takes an empty file.
