@@ -1,6 +1,7 @@
 """The training loop: one for every model and objective. It knows batches, a loss and a way to validate, and no model."""
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from recsys_core.errors import StudyError, at_least, choose
 from recsys_core.files import atomic_path
 from recsys_core.progress import Progress
 from recsys_core.sampling import Batches
+
+MARKS = (1, 10, 100)  # numbers of updates after which the loss is taken down
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,17 @@ class Validation:
 
 @dataclass
 class History:
-    """The training curve: one entry per epoch with `epoch`, `train_loss` and the validation metric, and the best epoch."""
+    """The training curve: one entry per epoch with `epoch`, `train_loss` and the validation metric, and the best epoch.
+
+    `path` is how training began: the mean loss of the first 1, 10 and 100 updates and of the first epoch, by these names; it
+    follows from data, settings and seed, and differs between processors by rounding alone. `first_batch` is the SHA-256 of the
+    first batch: which rows, labels and negatives were drawn.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    path: dict[str, float] = field(default_factory=dict)
+    first_batch: str = ""
 
     @property
     def best(self) -> dict[str, float]:
@@ -97,13 +107,20 @@ def train_epoch(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     precision: str,
+    beginning: History | None = None,
 ) -> float:
-    """Train once over the batches and return the mean loss per batch; `loss(module, *batch)` gives a scalar."""
+    """Train once over the batches and return the mean loss per batch; `loss(module, *batch)` gives a scalar.
+
+    In the first epoch `beginning` takes down how training began.
+    """
     module.train()
     device = next(module.parameters()).device
     halved = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
     total, n_batches = torch.zeros((), device=device), 0
+    sums: dict[int, Tensor] = {}
     for batch in batches.epoch(generator):
+        if beginning is not None and not n_batches:
+            beginning.first_batch = batch_sha256(batch)
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=halved):
             value = loss(module, *batch)
@@ -111,7 +128,21 @@ def train_epoch(
         optimiser.step()
         total += value.detach()  # stays on the device: reading it here would wait for every step
         n_batches += 1
-    return float(total) / max(1, n_batches)
+        if n_batches in MARKS:
+            sums[n_batches] = total.clone()
+    mean = float(total) / max(1, n_batches)
+    if beginning is not None:
+        beginning.path = {f"{n} updates": float(each) / n for n, each in sums.items()} | {"first epoch": mean}
+    return mean
+
+
+def batch_sha256(batch: tuple[Tensor, ...]) -> str:
+    """SHA-256 over shapes and bytes of a batch's tensors."""
+    digest = hashlib.sha256()
+    for tensor in batch:
+        digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclass
@@ -133,6 +164,8 @@ class _Run:
             "global_rng": torch.get_rng_state(),
             "epochs": self.history.epochs,
             "best_epoch": self.history.best_epoch,
+            "path": self.history.path,
+            "first_batch": self.history.first_batch,
             "best": self.best,
             "made_by": self.made_by,
         }
@@ -152,7 +185,7 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_rng"])
-        self.history = History(state["epochs"], state["best_epoch"])
+        self.history = History(*(state[name] for name in ("epochs", "best_epoch", "path", "first_batch")))
         self.best = state["best"]
 
     def record(self, epoch: int, train_loss: float, validation: Validation | None) -> None:
@@ -200,7 +233,8 @@ def train(
         for epoch in range(len(run.history.epochs) + 1, schedule.epochs + 1):
             if schedule.patience is not None and epoch - 1 - run.history.best_epoch >= schedule.patience:
                 break
-            train_loss = train_epoch(module, batches, loss, run.optimiser, generator, schedule.precision)
+            beginning = run.history if epoch == 1 else None
+            train_loss = train_epoch(module, batches, loss, run.optimiser, generator, schedule.precision, beginning)
             _refuse_nan(train_loss, epoch, schedule, checkpoint)
             run.record(epoch, train_loss, validation)
             progress.update(epoch, run.history.epochs[-1])

@@ -52,6 +52,7 @@ class FitTask:
     seed: int
     validation_history: Interactions | None
     checkpoint: Path | None
+    stop_after: int | None = None
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -68,6 +69,8 @@ class Recommender(ABC):
 
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
+    chaotic: ClassVar[bool] = False  # whether the rounding of another processor grows until other figures come out
+    beginning: ClassVar[int] = 1  # epochs (sweeps of a sampler) that show how training begins
     # The least values of hyperparameters, beside those that the parents of a model state.
     smallest: ClassVar[dict[str, float]] = {}
     learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
@@ -89,17 +92,19 @@ class Recommender(ABC):
         seed: int = 0,
         validation_history: Interactions | None = None,
         checkpoint: Path | None = None,
+        stop_after: int | None = None,
     ) -> Self:
         """Learn from training rows; `validation` rows choose the best epoch of models that iterate.
 
         `validation_history` is what is known of validation users who are not in training. Models that iterate keep their state in
-        `checkpoint` and continue from it, and leave their training curve in `history_`. Returns itself. Raises StudyError for
-        an empty training set.
+        `checkpoint` and continue from it, and leave their training curve in `history_`. `stop_after` ends training after so many
+        epochs (sweeps of a sampler) whatever the settings say, to look at how it begins. Returns itself. Raises StudyError for an
+        empty training set.
         """
         if not len(train):
             raise StudyError("The training set has no rows: nothing can be learnt from it.")
         self.train_ = train
-        self._fit(FitTask(train, validation, seed, validation_history, checkpoint))
+        self._fit(FitTask(train, validation, seed, validation_history, checkpoint, stop_after))
         return self
 
     @torch.no_grad()
@@ -135,6 +140,9 @@ class Recommender(ABC):
         """
         if not self.traits.predicts_ratings:
             raise StudyError(f"{type(self).__name__} ranks items and does not predict ratings: use score().")
+        if not self.train_.explicit:
+            fitted = f"{type(self).__name__} was fitted on {self.train_.no_opinions}"
+            raise StudyError(f"{fitted}: rank with score(), or choose a model that ranks, such as ease or ncf.")
         known = self._known(users, history)
         past = self.train_ if history is None else history
         if known.all():
@@ -144,6 +152,11 @@ class Recommender(ABC):
             when = None if times is None else times[known]
             ratings[known] = self._ratings_at(users[known], items[known], past, when).to(ratings.device)
         return ratings
+
+    @property
+    def rates(self) -> bool:
+        """Whether `predict` gives stars: the model does, and its training ratings are opinions."""
+        return self.traits.predicts_ratings and self.train_.explicit
 
     def fallback(self, users: Tensor, history: Interactions | None = None, features: Features | None = None) -> Tensor:
         """Mark (B,) the users whose answer is the fallback: no history, and no attributes that the model could use."""

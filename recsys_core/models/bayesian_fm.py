@@ -33,6 +33,7 @@ from recsys_core.errors import choose
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.progress import Progress
+from recsys_core.train import History
 
 ROWS_AT_ONCE = 4096  # whose samples are held while ratings are predicted
 TOLERANCE = 0.01  # of the conjugate gradients, relative; 0.001 gave the same RMSE on validation in twice the time
@@ -211,6 +212,8 @@ class BayesianFM(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
+    chaotic: ClassVar[bool] = True
+    beginning: ClassVar[int] = 5
     smallest: ClassVar[dict[str, float]] = {"embedding_dim": 0, "session_s": 1, "n_burn_in": 0, "n_samples": 1}
     learnt: ClassVar[dict[str, type]] = {"sessions": Tensor, "items": Tensor, "noise": Tensor, "mean": float}
 
@@ -238,14 +241,15 @@ class BayesianFM(Recommender):
         of_users, of_items = ([design for pair in designs for design in pair[side]] for side in (0, 1))
         sessions = Side(residuals, of_users, keys >> 32, width, generator)
         items = Side(residuals.T.tocsr(), of_items, np.arange(train.n_items), width, generator)
-        self._sample(train, rows, sessions, items, generator)
+        self._sample(task, rows, sessions, items, generator)
         self._average()
 
     def _sample(
-        self, train: Interactions, rows: np.ndarray, sessions: Side, items: Side, generator: np.random.Generator
+        self, task: FitTask, rows: np.ndarray, sessions: Side, items: Side, generator: np.random.Generator
     ) -> None:
-        alpha, kept = 1.0, []
+        train, alpha, kept, self.history_ = task.train, 1.0, [], History()
         n_sweeps = self.n_burn_in + self.n_samples
+        n_sweeps = n_sweeps if task.stop_after is None else min(n_sweeps, task.stop_after)
         with Progress("BayesianFM", n_sweeps) as progress:
             for sweep in range(1, n_sweeps + 1):
                 sessions.sweep(items.vectors, alpha, generator)
@@ -253,9 +257,11 @@ class BayesianFM(Recommender):
                 squares = _squared_errors(train, self.mean, sessions.vectors[rows], items.vectors[train.items])
                 alpha = generator.gamma((1 + len(train)) / 2, 2 / (1 + squares))
                 progress.update(sweep, {"noise": alpha**-0.5})
-                if sweep > self.n_burn_in:
+                if sweep in (1, self.beginning):
+                    self.history_.path[f"noise after {sweep} sweeps"] = float(alpha**-0.5)
+                if sweep > min(self.n_burn_in, n_sweeps - 1):
                     kept.append((sessions.vectors.astype(np.float32), items.vectors.astype(np.float32), alpha**-0.5))
-            progress.finish(f"{self.n_samples} samples kept, noise {alpha**-0.5:.4f} stars")
+            progress.finish(f"{len(kept)} samples kept, noise {alpha**-0.5:.4f} stars")
         of_sessions, of_items, noise = zip(*kept)
         self.sessions, self.items = (torch.from_numpy(np.stack(kind, axis=1)) for kind in (of_sessions, of_items))
         self.noise = torch.tensor(noise, dtype=torch.float32)  # (S,) stars; sessions and items are (M, S, 1 + D)

@@ -35,13 +35,20 @@ class Hybrid(Recommender):
 
     members: dict[str, dict[str, Any]]
 
+    @property
+    def chaotic(self) -> bool:  # type: ignore[override]
+        """Whether a member is."""
+        return any(member.chaotic for member in self._build().values())
+
     def _build(self) -> dict[str, Recommender]:
         return {name: models.MODELS[name](**settings) for name, settings in self.members.items()}
 
     def _fit(self, task: FitTask) -> None:
         self.members_ = self._build()
         for member in self.members_.values():
-            member.fit(task.train, task.validation, task.seed, task.validation_history)
+            member.fit(
+                task.train, task.validation, task.seed, task.validation_history, stop_after=task.stop_after
+            )
         stated = getattr(self, self.choice)
         self.choice_ = torch.as_tensor(np.asarray(self._choose(task) if stated is None else stated))
 

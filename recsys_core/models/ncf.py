@@ -258,13 +258,16 @@ class NeuMF(NCF):
         return GMF(**alone | {"embedding_dim": self.gmf_dim}), NCF(**shared)
 
     def _fit(self, task: FitTask) -> None:
+        parts = self._parts() if self.pretrain_epochs else ()
         self.pretrained = [  # type: ignore[misc]
-            part.fit(task.train, seed=task.seed).module_ for part in self._parts() if self.pretrain_epochs
+            part.fit(task.train, seed=task.seed, stop_after=task.stop_after).module_ for part in parts
         ]
         for part, share in zip(self.pretrained, (PRETRAINED_SHARE, 1 - PRETRAINED_SHARE)):
             for parameter in part.layers[-1].parameters():
                 parameter.data *= share
         super()._fit(task)
+        if parts and self.history_ and (began := parts[0].history_):  # training began with the first part
+            self.history_.path, self.history_.first_batch = began.path, began.first_batch
 
     def _build(self, train: Interactions) -> nn.Module:
         return Fusion(*(self.pretrained or [part._build(train) for part in self._parts()]))

@@ -39,6 +39,7 @@ class NeuralRecommender(Recommender):
     """
 
     chooses: ClassVar[bool] = True
+    chaotic: ClassVar[bool] = True
     smallest: ClassVar[dict[str, float]] = dict.fromkeys(COUNTS, 1.0) | dict.fromkeys(STRENGTHS, 0.0)
 
     epochs: int = 20
@@ -71,7 +72,8 @@ class NeuralRecommender(Recommender):
         """The loss of one batch, a scalar."""
 
     def _fit(self, task: FitTask) -> None:
-        schedule = Schedule(self.epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
+        epochs = self.epochs if task.stop_after is None else min(self.epochs, task.stop_after)
+        schedule = Schedule(epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
         device = resolve_device(self.device)
         with seeded(task.seed, device) as generator:
             self.module_: Any = self._build(task.train).to(device)
@@ -104,7 +106,7 @@ class NeuralRecommender(Recommender):
 
     def _judge(self, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
         """What is measured on these validation rows after each epoch."""
-        if self.traits.predicts_ratings:
+        if self.rates:
             return Validation("rmse", lambda: evaluate.rmse(evaluate.rate(self, train, rows, history)), False)
         ranking = evaluate.RankingTask(train, rows, history, cutoffs=(10,))
         return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), True)
