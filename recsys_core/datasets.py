@@ -33,7 +33,7 @@ class MovieLens:
     ml-100k also has release_date, video_release_date and imdb_url as raw text.
     `users`: user_id, age (years; ml-1m: lower bound of the age group, 1 for "under 18"), gender ("F" or "M"),
     occupation, zip_code. `tags`: user_id, item_id, tag, timestamp (s).
-    `explicit` is False where no rating but 1 occurs outside the benchmark's test rows: such ratings are no
+    `explicit` is False where all ratings outside the benchmark's test rows are the same: such ratings are no
     opinions, and copies published without ratings have positions in the user's history as timestamps.
     `source` belongs into logs alone; `sha256` is of the frames' values, so it does not depend on the source.
     """
@@ -92,5 +92,5 @@ def _assemble(name: str, tables: Tables, scale: Scale, source: str, sha256: str)
         benchmark = Benchmark(ratings.pop("held_out").to_numpy(bool), tables["negatives"].to_numpy("int64"))
         training = training[~benchmark.test]
     movies, users, tags = (tables.get(table) for table in ("movies", "users", "tags"))
-    explicit = bool((training != 1).any())
+    explicit = bool((training != training[0]).any())
     return MovieLens(name, ratings, movies, users, tags, scale, explicit, benchmark, source, sha256)

@@ -107,13 +107,19 @@ def clean_as_s2(data: MovieLens) -> tuple[MovieLens, list[CleaningStep]]:
 
 
 def encode(data: MovieLens) -> tuple[Interactions, Vocabulary]:
-    """Code a data set: rows keep their order, the catalogue holds the users and items that were rated, with their features."""
+    """Code a data set: rows keep their order, the catalogue holds the users and items that were rated, with their features.
+
+    Where training rows have no stars, the held-out rows of a benchmark have none either: one scale, or no opinions at all.
+    """
     user_ids, users = np.unique(data.ratings["user_id"].to_numpy(), return_inverse=True)
     item_ids, items = np.unique(data.ratings["item_id"].to_numpy(), return_inverse=True)
+    ratings = data.ratings["rating"].to_numpy(np.float32)
+    if not data.explicit and data.benchmark is not None:
+        ratings = np.full_like(ratings, ratings[~data.benchmark.test][0])
     rows = Interactions(
         users=users.astype(np.int64),
         items=items.astype(np.int64),
-        ratings=data.ratings["rating"].to_numpy(np.float32),
+        ratings=ratings,
         times=data.ratings["timestamp"].to_numpy(np.int64),
         n_users=len(user_ids),
         n_items=len(item_ids),

@@ -131,6 +131,17 @@ class Interactions:
         return matrix
 
     @cached_property
+    def explicit(self) -> bool:
+        """Whether the ratings are opinions: more than one value occurs."""
+        return bool(len(self) and self.ratings.min() != self.ratings.max())
+
+    @property
+    def no_opinions(self) -> str:
+        """What rows that are not `explicit` are, for the sentence that refuses them."""
+        value = f"{self.ratings[0]:g}" if len(self) else "missing"
+        return f"ratings that are all {value}, which tell what was seen and not how it was liked (implicit data)"
+
+    @cached_property
     def sha256(self) -> str:
         """Fingerprint of the coded pairs and their ratings, in the order of the rows: what tells one data set from another."""
         digest = hashlib.sha256()

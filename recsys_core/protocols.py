@@ -72,7 +72,7 @@ def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.
     plan, known = MEASUREMENTS[split.protocol], getattr(split, train)
     overlap = split.protocol == "as-reported"
     summaries, users = [], []
-    rates = plan.rating and model.traits.predicts_ratings
+    rates = plan.rating and model.rates
     if rates:
         rated = evaluate.rate(model, known, split.test, split.test_history, overlap)
         summaries.append(_rating_summary(rated).assign(variant=split.variant))
@@ -80,7 +80,8 @@ def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.
         by_user.columns = ["user", "squared_error", "n_rows"]
         users.append(by_user.astype({"n_rows": "float64"}).assign(variant=split.variant))
     if plan.ranking and (split.negatives is not None or split.protocol != "as-reported" or not rates):
-        for suffix, stars in plan.relevance:
+        # Where ratings are no opinions, nothing is liked more than the rest.
+        for suffix, stars in [each for each in plan.relevance if model.train_.explicit or not each[1]]:
             test = split.test if not stars else split.test.take(split.test.ratings >= stars)
             task = evaluate.RankingTask(
                 known, test, split.test_history, split.negatives, plan.cutoffs, overlap, split.test.users

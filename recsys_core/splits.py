@@ -117,10 +117,15 @@ def rating_5fold(interactions: Interactions, fold: int = 1, seed: int = 0) -> Sp
     """Fold 1 to 5 as test and a seeded tenth of the other rows as validation.
 
     On ML-100K, known by the hash of its rows, the folds are the canonical u1…u5: consecutive fifths of `u.data`. Other data, and
-    the same ratings in another order, are shuffled first.
+    the same ratings in another order, are shuffled first. Raises StudyError for ratings that are no opinions.
     """
     if fold not in range(1, 6):
         raise StudyError(f"fold={fold}: rating-5fold has folds 1 to 5.")
+    if not interactions.explicit:
+        raise StudyError(
+            f"rating-5fold measures predicted ratings, and the data has {interactions.no_opinions}: "
+            "use protocols that rank, such as loo-full or random-80-10-10."
+        )
     n_rows = len(interactions)
     generator = np.random.default_rng(seed)
     canonical = interactions.sha256 == ML_100K_SHA256

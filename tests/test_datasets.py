@@ -197,6 +197,14 @@ def test_ratings_that_are_all_one_are_no_opinion(project):
     assert "held_out" not in data.ratings
 
 
+def test_own_ratings_that_are_all_the_same_are_no_opinion(project):
+    path = project / "mine.csv"
+    path.write_text(OWN + "1,2,5,40\n1,3,5,5\n")
+    assert not datasets.load(path).explicit
+    path.write_text(OWN + "1,2,5,40\n1,3,4.5,5\n")
+    assert datasets.load(path).explicit
+
+
 def test_a_cache_of_other_files_is_not_used(project):
     folder = write_release("ml-1m", project / "data" / "ml-1m")
     first = datasets.load("ml-1m")

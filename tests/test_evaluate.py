@@ -247,7 +247,7 @@ def test_evaluation_refuses_a_test_row_that_stands_in_the_history(how: str) -> N
 
 
 def test_a_reported_leak_can_be_measured_and_then_nothing_is_masked() -> None:
-    rows = make_interactions([(0, 0), (0, 1)], 1, 3)
+    rows = make_interactions([(0, 0), (0, 1)], 1, 3, ratings=[5, 4])
     model = Table(table=np.array([[3.0, 2, 1]])).fit(rows)
     ranking = rank(model, RankingTask(rows, rows, cutoffs=(2,), allow_overlap=True))
     assert ranking.users["ndcg@2"].tolist() == pytest.approx([1], abs=1e-9)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_core.datasets import MovieLens
+from recsys_core.datasets import Benchmark, MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import clean_as_s2, encode, item_features, release_month, user_features
 from recsys_core.models.attributes import standardised
@@ -187,3 +187,11 @@ def test_the_cleaning_of_s2_refuses_data_without_release_dates(small: MovieLens)
     for movies in (None, small.movies.drop(columns="release_date")):
         with pytest.raises(StudyError, match="needs ML-100K's movie table with release dates; small has none"):
             clean_as_s2(replace(small, movies=movies))
+
+
+def test_a_benchmark_whose_training_rows_have_no_stars_has_none_in_its_held_out_rows(small: MovieLens) -> None:
+    benchmark = Benchmark(np.array([False, False, True, True]), np.zeros((2, 99), np.int64))
+    seen = replace(small, ratings=small.ratings.assign(rating=[1.0, 1.0, 5.0, 3.0]), benchmark=benchmark)
+    assert encode(replace(seen, explicit=False))[0].ratings.tolist() == [1, 1, 1, 1]
+    assert encode(replace(seen, explicit=True))[0].ratings.tolist() == [1, 1, 5, 3]
+    assert encode(replace(small, explicit=False))[0].ratings.tolist() == [5, 0.5, 3, 4]

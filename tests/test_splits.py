@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import make_interactions, random_interactions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,10 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, rank
 from recsys_core.features import clean_as_s2, encode
 from recsys_core.interactions import Interactions
-from recsys_core.models.baselines import Popularity
+from recsys_core.models.baselines import Bias, Popularity
+from recsys_core.models.factorization import SVD
+from recsys_core.protocols import measure
+from recsys_core.recommend import recommend
 from recsys_core.splits import (
     PROTOCOLS,
     Role,
@@ -386,6 +390,35 @@ def test_other_data_of_ml_100ks_size_is_shuffled_into_its_folds(ml_100k_rows: In
         assert len(users) > 900
         assert (split.train.user_counts[users] > 0).all()
         assert np.flatnonzero(has(split, Role.TEST)).max() > 99_000
+
+
+@pytest.mark.parametrize("stars", [1, 5])
+def test_folds_of_ratings_that_are_all_the_same_are_refused(stars: float) -> None:
+    rows = replace(random_interactions(0, 20, 30, 300), ratings=np.full(300, stars, np.float32))
+    said = f"ratings that are all {stars}, which tell what was seen .*: use protocols that rank, such as loo-full"
+    with pytest.raises(StudyError, match=said):
+        make_split("rating-5fold", rows)
+
+
+def test_where_ratings_tell_nothing_rankings_are_measured_and_stars_are_neither_measured_nor_predicted() -> None:
+    rows = replace(random_interactions(0, 30, 150, 900), ratings=np.ones(900, np.float32))
+    for protocol in ("random-80-10-10", "user-holdout"):
+        split = make_split(protocol, rows)
+        for model in (Bias(), SVD(epochs=2), Popularity()):
+            if split.held_out and isinstance(model, SVD):
+                continue
+            fitted = model.fit(split.train, None if split.held_out else split.validation)
+            measured = set(measure(fitted, split, "train")[0]["metric"])
+            assert "precision@25" in measured and "rmse" not in measured
+    with pytest.raises(StudyError, match=r"Bias was fitted on ratings that are all 1.*: rank with score\(\)"):
+        Bias().fit(rows).predict(torch.tensor([0]), torch.tensor([0]))
+
+
+def test_lists_from_ratings_that_tell_nothing_have_scores_and_no_stars() -> None:
+    frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [5, 6, 5], "rating": 1.0, "timestamp": 0})
+    data = MovieLens("seen", frame, None, None, None, (1.0, 5.0), False, None, "nowhere", "ab")
+    rows, vocabulary = encode(data)
+    assert recommend(Bias().fit(rows), data, vocabulary, 2, 1).columns.tolist() == ["item_id", "score"]
 
 
 def test_u1_has_the_users_and_movies_that_its_literature_counts(ml_100k_rows: Interactions) -> None:
