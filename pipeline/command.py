@@ -1,5 +1,6 @@
 """How a command ends: a mistake of the user is one sentence and exit status 1, an interruption is 130."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -17,3 +18,10 @@ def exit_status(command: Callable[[], object], stopped: str) -> int:
         print(stopped, file=sys.stderr)
         return 130
     return 0
+
+
+def at_least_one(name: str, text: str) -> int:
+    """The number that an option gives; StudyError names the option where it is no whole number from 1 on."""
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) == 0:
+        raise StudyError(f"{name}={text} must be a whole number, 1 or more.")
+    return int(text)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 
 from pipeline.jobs import Job
 from pipeline.study import Study, code_cells, digest
-from recsys_core.files import atomic_path
+from recsys_core.files import atomic_path, is_temporary
 
 SOURCES = (".py", ".yaml", ".html", ".mplstyle")
 USED_BY_NOTEBOOKS = (
@@ -27,7 +26,6 @@ USED_BY_NOTEBOOKS = (
     "study",
     "tuned",
 )  # of the modules beside this one
-LEFTOVER = re.compile(r"^\..+\.[a-z0-9_]{8}\.\w+$")  # temporary names of recsys_core.files.atomic_path
 
 
 def prepare(study: Study, jobs: Iterable[Job]) -> None:
@@ -83,7 +81,7 @@ def remove_leftovers(root: Path) -> None:
     """Delete temporary files that a killed run left beside its outputs."""
     for folder in ("reports", "figures", "notebooks"):
         for path in (root / folder).rglob(".*"):
-            if LEFTOVER.match(path.name) and path.is_file():
+            if is_temporary(path) and path.is_file():
                 path.unlink()
 
 
@@ -93,7 +91,16 @@ def error_of(copy: Path) -> str:
         for output in cell["outputs"]:
             if output["output_type"] == "error":
                 return f"failed in code cell {number}: {output['ename']}: {output['evalue']}"
+        if _lost_its_kernel(cell):
+            return f"stopped because its kernel died in code cell {number}, for instance for lack of memory"
     return f"stopped without an error after {progress_of(copy)}"
+
+
+def _lost_its_kernel(cell: dict[str, Any]) -> bool:
+    """Whether papermill saw the end of a cell without the kernel's reply."""
+    times, has_code = cell["metadata"], "".join(cell["source"]).strip()
+    ended = "end_time" in times.get("papermill", {})
+    return bool(has_code) and ended and "shell.execute_reply" not in times.get("execution", {})
 
 
 def progress_of(copy: Path) -> str:

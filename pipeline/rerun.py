@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,90 @@ import pandas as pd
 import yaml
 
 from pipeline.prepare import error_of
-from pipeline.run import alone, child_environment
+from pipeline.run import alone, child_environment, fetch_data
 from pipeline.study import Study, check_overrides, device_class, digest
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
+MOST_RUNS = 1000
+NEXT_NAME = re.compile(r"\s+(?=[A-Za-z_]\w*=)")
+
 
 def parse_seeds(text: str) -> list[int]:
     """Seeds of "0-9", "0,2,5" or "3"; anything else raises StudyError."""
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+    if not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", text):
         raise StudyError(f"SEEDS={text} is neither a range nor a list; allowed: 0-9 or 0,2,5.")
     bounds = [[int(each) for each in part.split("-")] for part in text.split(",")]
+    if any(pair[0] > pair[-1] for pair in bounds):
+        raise StudyError(
+            f"SEEDS={text} has a range that ends before it begins; write the smaller seed first, as in 2-5."
+        )
+    if (n_seeds := sum(pair[-1] - pair[0] + 1 for pair in bounds)) > MOST_RUNS:
+        raise StudyError(f"SEEDS={text} asks for {n_seeds:,} runs; at most {MOST_RUNS:,} are made at once.")
     return sorted({seed for pair in bounds for seed in range(pair[0], pair[-1] + 1)})
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """Parameters of ["epochs=3", "models=[popularity]"]; what is not JSON is read as YAML."""
-    parsed = {}
-    for setting in settings:
+    """Parameters of ["epochs=3 rate=0.1", "models=[popularity, ease]"]; what is not JSON is read as YAML.
+
+    Raises:
+        StudyError: no name=value; a value that is neither; a name that is given twice.
+    """
+    parsed: dict[str, Any] = {}
+    for setting in [each for text in settings for each in NEXT_NAME.split(text.strip()) if each]:
         key, equals, text = setting.partition("=")
         if not equals:
             raise StudyError(f"'{setting}' sets nothing; allowed: name=value, for instance epochs=3.")
-        try:
-            parsed[key] = json.loads(text)
-        except ValueError:
-            parsed[key] = yaml.safe_load(text)
+        if key in parsed:
+            raise StudyError(f"'{key}' is set twice; give one value.")
+        parsed[key] = _value(setting, text)
     return parsed
 
 
-def rerun(study: Study, name: str, settings: list[str], seeds: str) -> pd.DataFrame:
+def _value(setting: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        with suppress(yaml.YAMLError, ValueError):
+            return yaml.safe_load(text)
+    raise StudyError(f"'{setting}' cannot be read; allowed: JSON or YAML, for instance epochs=3 or models=[svd,ease].")
+
+
+def parameters_of(
+    study: Study, name: str, settings: list[str], seeds: str = "", **strings: str
+) -> list[dict[str, Any]]:
+    """Parameters of each run, all of them checked: the data set and the device too.
+
+    Args:
+        study, name: the notebook.
+        settings: as typed, see `parse_settings`.
+        seeds: as typed, see `parse_seeds`; none leaves them to `settings` or to the notebook.
+        strings: further parameters, taken as they are where they are not empty.
+    """
+    defaults, overrides = study.defaults(name), parse_settings(settings)
+    given: dict[str, Any] = {key: value for key, value in strings.items() if value}
+    given |= {"seeds": parse_seeds(seeds)} if seeds else {}
+    if twice := sorted(given.keys() & overrides.keys()):
+        raise StudyError(f"{twice[0].upper()}= and PARAMS= both give '{twice[0]}'; give one of them.")
+    parameters = overrides | given
+    check_overrides(name, parameters, defaults)
+    if "device" in parameters:
+        from recsys_core.train import resolve_device
+
+        resolve_device(parameters["device"])
+    fetch_data([defaults | parameters])
+    chosen = (defaults | parameters).get("seeds", [])
+    return [parameters | {"seeds": [seed]} for seed in chosen] or [parameters]
+
+
+def rerun(study: Study, name: str, settings: list[str], seeds: str, **strings: str) -> pd.DataFrame:
     """Run notebook `name` once per seed below reports/runs and return (and save) the summary of its results.
 
     Raises:
-        StudyError: unknown notebook or parameter, refused before anything runs; runs that failed, after all ended.
+        StudyError: what `parameters_of` refuses, before anything runs; runs that failed, after all ended.
     """
-    defaults, overrides = study.defaults(name), parse_settings(settings)
-    chosen = parse_seeds(seeds) if seeds else defaults.get("seeds", [])
-    runs = [overrides | {"seeds": [seed]} for seed in chosen] or [overrides]
-    check_overrides(name, runs[0], defaults)
-    at_once = 1 if device_class(defaults | overrides) == "cuda" else 2
+    defaults, runs = study.defaults(name), parameters_of(study, name, settings, seeds, **strings)
+    at_once = 1 if device_class(defaults | runs[0]) == "cuda" else 2
     with ThreadPoolExecutor(at_once) as pool, alone(study.root):
         folders = list(pool.map(lambda run: _execute(study, name, defaults | run), runs))
     copies = [folder / f"{name}.ipynb" for folder in folders if not (study.root / folder / ".done").exists()]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
     """
     jobs = jobs_of(study, profile)
     with alone(study.root):
-        fetch_data(study, jobs)
+        fetch_data(study.defaults(job.name) | job.overrides for job in jobs)
         prepare(study, jobs)
         failed = Progress(study, jobs).follow(start_snakemake(study, profile, jobs_at_once))
         for job in jobs if profile == "study" else []:
@@ -46,10 +46,9 @@ def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
         raise StudyError("\n".join(failed))
 
 
-def fetch_data(study: Study, jobs: list[Job]) -> None:
-    """Get the data sets of all notebooks once, before any of them runs; raises StudyError where one cannot be had."""
-    parameters = [study.defaults(job.name) | job.overrides for job in jobs]
-    for dataset in sorted({values["dataset"] for values in parameters if "dataset" in values}):
+def fetch_data(runs: Iterable[dict[str, Any]]) -> None:
+    """Get the data sets that runs with these parameters read, once and before any of them; StudyError where one cannot be had."""
+    for dataset in sorted({values["dataset"] for values in runs if "dataset" in values}):
         print(f"{dataset}: {len(load(dataset).ratings):,} ratings", flush=True)
 
 
@@ -86,6 +85,7 @@ class Progress:
         path = Path("reports/executed/snakemake.log")
         assert process.stdout is not None
         threading.Thread(target=self._remind, daemon=True).start()
+        threading.Thread(target=self._end_orphans, args=(process,), daemon=True).start()
         with open(self.study.root / path, "w", buffering=1) as log:
             for line in process.stdout:
                 log.write(line)
@@ -115,6 +115,11 @@ class Progress:
         seconds = time.monotonic() - self.started_s.pop(rule)
         progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
         print(f"{job.name}: {'finished' if finished else 'failed'}, {progress}", flush=True)
+
+    def _end_orphans(self, process: "subprocess.Popen[str]") -> None:
+        """Notebooks of a killed Snakemake hold its output open; without them the run ends and says so."""
+        if process.wait() < 0:
+            end_marked(self.study.root)
 
     def _remind(self) -> None:
         while not self.over.wait(SILENCE_S):

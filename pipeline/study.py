@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,35 @@ def check_overrides(name: str, overrides: dict[str, Any], defaults: dict[str, An
     """Refuse an override that notebook `name` would silently ignore or misread.
 
     Raises:
-        StudyError: unknown parameter, or a value of another type than the default's.
+        StudyError: unknown parameter; a value, or an element of a list, of another type than the default's; a whole number
+            below 0 or a number that is not finite; no seeds.
     """
     for key, value in overrides.items():
         if key not in defaults:
             raise StudyError(f"Unknown parameter '{key}' for {name}; allowed: {', '.join(defaults)}.")
-        kind = type(defaults[key])
-        if defaults[key] is not None and type(value) is not kind and (kind, type(value)) != (float, int):
-            expected = f"of type {kind.__name__}, like its default {defaults[key]!r}"
-            raise StudyError(f"Parameter {key}={value!r} of {name} must be {expected}.")
+        default = defaults[key]
+        if default is None:
+            continue
+        refuse = f"Parameter {key}={value!r} of {name} must be"
+        if not _is_of(value, {type(default)}):
+            raise StudyError(f"{refuse} of type {type(default).__name__}, like its default {default!r}.")
+        elements = value if isinstance(value, list) else [value]
+        kinds = {type(each) for each in default} if isinstance(default, list) else {type(default)}
+        if kinds and not all(_is_of(each, kinds) for each in elements):
+            raise StudyError(
+                f"{refuse} a list of {' or '.join(sorted(k.__name__ for k in kinds))}, like its default {default!r}."
+            )
+        if any(
+            (type(each) is int and each < 0) or (isinstance(each, float) and not isfinite(each)) for each in elements
+        ):
+            raise StudyError(f"{refuse} 0 or more, like its default {default!r}.")
+        if key == "seeds" and not elements:
+            raise StudyError(f"{refuse} at least one seed, like its default {default!r}.")
+
+
+def _is_of(value: Any, kinds: set[type]) -> bool:
+    """Whether a value has one of these types; a whole number passes for a float, True for no number."""
+    return type(value) in kinds or (float in kinds and type(value) is int)
 
 
 @cache

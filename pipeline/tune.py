@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 import yaml
 
-from pipeline.command import exit_status
+from pipeline.command import at_least_one, exit_status
 from pipeline.study import ROOT
 from pipeline.titles import with_title_words
 from pipeline.tuned import read_trials, tuned_file
@@ -182,10 +182,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", help="names of models; none: all that have a search space")
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--trials", type=int, default=N_TRIALS)
-    parser.add_argument("--jobs", type=int, default=2, help="searches side by side")
+    parser.add_argument("--jobs", default="2", help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    search_all = partial(tune, ROOT, options.models, options.dataset, options.trials, options.jobs, options.device)
+
+    def search_all() -> None:
+        jobs = at_least_one("JOBS", options.jobs)
+        tune(ROOT, options.models, options.dataset, options.trials, jobs, options.device)
+
     return exit_status(search_all, "stopped; the same command continues from here")
 
 

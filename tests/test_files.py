@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys_core.files import atomic_path
+from recsys_core.files import atomic_path, is_temporary
 
 
 def test_a_file_takes_its_place_whole_and_folders_are_made(tmp_path: Path) -> None:
@@ -51,3 +51,15 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
         second.write_text("second")
     assert target.read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["table.csv", "a", ".hidden", "a b.tar.gz", "line\nbreak"])
+def test_the_temporary_name_is_known_as_one_and_the_own_name_is_not(tmp_path: Path, name: str) -> None:
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.touch()
+        assert is_temporary(temporary) and not is_temporary(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", [".gitignore", ".lock", ".ipynb_checkpoints", "." + "a" * 32, "." + "g" * 32 + ".csv"])
+def test_other_hidden_names_are_not_temporary(name: str) -> None:
+    assert not is_temporary(Path(name))

@@ -4,25 +4,30 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from io import BytesIO
 
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
+from pipeline.__main__ import main
 from pipeline.clean import clean, clean_file, clean_on_save, write_back
 from pipeline.jobs import jobs_of
 from pipeline.missing import missing
 from pipeline.prepare import error_of, prepare, record, remove_leftovers
-from pipeline.rerun import parse_seeds, parse_settings, rerun, summary
+from pipeline.rerun import parameters_of, parse_seeds, parse_settings, rerun, summary
 from pipeline.study import ROOT, Study, check_overrides
 from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
 
 STUDY = """
 notebooks:
@@ -185,8 +190,12 @@ def test_a_stamp_without_its_outputs_is_dropped(study, harm):
 def test_temporary_files_of_a_killed_run_are_removed_and_nothing_else(study):
     folder = study.root / "reports/results"
     folder.mkdir(parents=True)
-    for name in (".first.csv.a1b_2c3d.csv", "first.csv", ".gitignore"):
+    for name in ("first.csv", ".gitignore"):
         (folder / name).touch()
+    writing = [atomic_path(folder / name) for name in ("first.csv", "no_suffix", "a b.tar.gz")]
+    for each in writing:
+        each.__enter__().touch()  # and is killed here
+    assert len(list(folder.iterdir())) == 5
     remove_leftovers(study.root)
     assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "first.csv"]
 
@@ -281,16 +290,121 @@ def test_the_error_of_a_failed_notebook_is_one_line_with_its_cell(study, tmp_pat
 
 def test_seeds_are_a_range_or_a_list():
     assert parse_seeds("0-3") == [0, 1, 2, 3] and parse_seeds("0,2,5-6") == [0, 2, 5, 6]
-    with pytest.raises(StudyError, match="allowed: 0-9 or 0,2,5"):
-        parse_seeds("all")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("all", "allowed: 0-9 or 0,2,5"),
+        ("-1", "allowed: 0-9 or 0,2,5"),
+        ("0,", "allowed: 0-9 or 0,2,5"),
+        ("5-2", "SEEDS=5-2 has a range that ends before it begins"),
+        ("0-99999999", "100,000,000 runs; at most 1,000"),
+    ],
+)
+def test_seeds_that_cannot_be_run_are_refused(text, says):
+    with pytest.raises(StudyError, match=says):
+        parse_seeds(text)
 
 
 def test_settings_are_read_as_values():
-    settings = ["rate=1e-3", "models=[popularity, ease]", "dataset=ml-20m", "on=true"]
+    settings = ["rate=1e-3", "models=[popularity, ease]  dataset=ml-20m", "on=true", ""]
     expected = {"rate": 0.001, "models": ["popularity", "ease"], "dataset": "ml-20m", "on": True}
     assert parse_settings(settings) == expected
-    with pytest.raises(StudyError, match="'epochs' sets nothing; allowed: name=value"):
-        parse_settings(["epochs"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("epochs", "'epochs' sets nothing; allowed: name=value"),
+        ("models=[a", r"'models=\[a' cannot be read; allowed: JSON or YAML"),
+        ("a={b: [c}", "cannot be read"),
+        ("day=2020-99-99", "cannot be read"),
+        ("epochs=3 epochs=4", "'epochs' is set twice"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(setting, says):
+    with pytest.raises(StudyError, match=says):
+        parse_settings([setting])
+
+
+DEFAULTS = {
+    "epochs": 5,
+    "rate": 0.1,
+    "seeds": [0, 1],
+    "layers": [64, 0.5],
+    "name": "x",
+    "on": False,
+    "any": [],
+    "none": None,
+}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"seeds": [7]},
+        {"rate": 1},
+        {"layers": [1, 2.5]},
+        {"any": ["a", 1]},
+        {"none": "x"},
+        {"layers": []},
+        {"epochs": 0},
+    ],
+)
+def test_values_like_the_default_are_accepted(setting):
+    check_overrides("first", setting, DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"seeds": "zero"}, "of type list"),
+        ({"seeds": ["zero"]}, "a list of int"),
+        ({"seeds": [0.5]}, "a list of int"),
+        ({"seeds": [True]}, "a list of int"),
+        ({"seeds": [3, -1]}, "0 or more"),
+        ({"seeds": []}, "at least one seed"),
+        ({"epochs": -1}, "0 or more"),
+        ({"epochs": True}, "of type int"),
+        ({"on": 1}, "of type bool"),
+        ({"rate": float("nan")}, "0 or more"),
+        ({"layers": ["wide"]}, "a list of float or int"),
+    ],
+)
+def test_values_unlike_the_default_are_refused(setting, says):
+    with pytest.raises(StudyError, match=says):
+        check_overrides("first", setting, DEFAULTS)
+
+
+def test_every_seed_that_is_named_is_run_and_no_other(study):
+    text = "epochs = 2\nseeds = [0, 1]\ndevice = 'cpu'"
+    cells = [new_code_cell(text, metadata={"tags": ["parameters"]})]
+    nbformat.write(new_notebook(cells=cells), study.root / "notebooks/first.ipynb")
+    asked = [([], ""), (["seeds=[7]"], ""), (["epochs=3"], "5-6")]
+    runs = [[run["seeds"] for run in parameters_of(study, "first", *each)] for each in asked]
+    assert runs == [[[0], [1]], [[7]], [[5], [6]]]
+    with pytest.raises(StudyError, match="SEEDS= and PARAMS= both give 'seeds'"):
+        parameters_of(study, "first", ["seeds=[7]"], "0-1")
+    with pytest.raises(StudyError, match="device='gpu' is unknown"):
+        parameters_of(study, "first", [], device="gpu")
+
+
+def test_a_missing_data_set_is_found_before_anything_runs(study, tmp_path):
+    text = "epochs = 2\ndataset = 'ml-100k'"
+    nbformat.write(
+        new_notebook(cells=[new_code_cell(text, metadata={"tags": ["parameters"]})]),
+        study.root / "notebooks/first.ipynb",
+    )
+    with pytest.raises(StudyError, match=r"no such\.csv"):
+        rerun(study, "first", [], "", dataset=str(tmp_path / "no such.csv"))
+    assert not (study.root / "reports").exists()
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "x", "1.5", ""])
+def test_a_number_of_jobs_that_is_none_is_refused_before_anything_starts(jobs, capsys):
+    assert main(["study", f"--jobs={jobs}"]) == 1
+    assert capsys.readouterr().err == f"error: JOBS={jobs} must be a whole number, 1 or more.\n"
 
 
 def test_a_rerun_with_an_unknown_parameter_or_notebook_is_refused_before_anything_runs(study):
@@ -344,6 +458,9 @@ def test_a_failed_notebook_names_itself_keeps_its_copy_and_the_next_run_continue
     assert failed.returncode == 1
     assert "second failed in code cell 2: ValueError: no rows" in failed.stderr
     assert "Traceback" in (project / "reports/executed/study/second.ipynb").read_text()
+    write_notebook(project, "second", "import os\n\nos.kill(os.getpid(), 9)")
+    died = run(project, "study").stderr
+    assert "second stopped because its kernel died in code cell 2, for instance for lack of memory; see its" in died
     write_notebook(project, "second", "epochs")
     assert "second did not write all of results" in run(project, "study").stderr
     write_notebook(project, "second", WRITE.format(name="second"))
@@ -375,18 +492,39 @@ def test_a_rerun_keeps_its_executed_notebook_and_prints_and_saves_a_summary(proj
 def test_a_killed_run_leaves_what_the_next_one_ends_and_repeats(project):
     wait = "import time\nfrom pathlib import Path\n\ntime.sleep(0 if Path('go').exists() else 60)\n"
     write_notebook(project, "second", wait + WRITE.format(name="second"))
-    command = [sys.executable, "-m", "pipeline", "study"]
-    environment = {**os.environ, "PYTHONPATH": str(project)}
-    killed = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
-    for line in killed.stdout:
-        if "second: started" in line:
-            break
+    killed, kernels = start_and_wait_for_a_kernel(project)
     assert "at work in this folder" in run(project, "study").stderr
     killed.send_signal(signal.SIGKILL)
     (project / "go").touch()
     again = run(project, "study")
     assert again.returncode == 0 and "second: finished" in again.stdout
+    assert not [each for each in kernels if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     assert (project / "reports/results/second.csv").read_text() == "epochs\n20\n"
+
+
+def start_and_wait_for_a_kernel(project):
+    """A started study, and the processes below it once a kernel is among them."""
+    command = [sys.executable, "-m", "pipeline", "study"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=project, env={**os.environ, "PYTHONPATH": str(project)}, **pipes)
+    for _ in range(400):
+        below = psutil.Process(process.pid).children(recursive=True)
+        with suppress(psutil.Error):
+            if any("ipykernel_launcher" in each.cmdline() for each in below):
+                return process, below
+        time.sleep(0.1)
+    raise AssertionError("no kernel was started")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are followed as Linux does")
+def test_a_killed_snakemake_ends_the_run_at_once_with_its_notebooks(project):
+    write_notebook(project, "second", "import time\n\ntime.sleep(60)")
+    process, below = start_and_wait_for_a_kernel(project)
+    (snakemake,) = [each for each in below if "snakemake" in each.cmdline()]
+    snakemake.kill()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 1 and "Snakemake stopped with exit status -9" in said
+    assert not [each for each in below if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_the_plain_papermill_line_is_what_snakemake_shows(project):
