@@ -197,6 +197,8 @@ def _ask_k(session: Session) -> int:
 
 def _ask(prompt: str, parse: Callable[[str], Any]) -> Any:
     """Ask until the answer can be used."""
+    if sys.stdin is None:  # closed by whoever started it
+        raise EOFError
     while True:
         try:
             return parse(input(prompt).strip())

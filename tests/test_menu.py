@@ -206,7 +206,8 @@ def test_the_menu_says_what_it_does_before_its_first_question(
 
     monkeypatch.setattr("builtins.input", leave)
     assert __main__.main(["recommend", "--model", "bias"]) == 0
-    assert said[0].splitlines()[:2] == [
+    assert said[0].splitlines()[:3] == [
+        "Starting …",
         "Reading ml-100k …",
         "Fitting Bias on 236 ratings, for this time and later ones …",
     ]
@@ -328,15 +329,25 @@ def test_attributes_are_found_whatever_their_case(monkeypatch: pytest.MonkeyPatc
     }  # fmt: skip
 
 
-def test_a_reader_who_has_gone_and_a_full_disk_are_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("user", "streams", "status", "said"),
+    [
+        ("'--user', '3'", ">/dev/full", 1, "error: Reading or writing failed ([Errno 28]"),
+        ("'--user', '3'", "| head -c 0", 0, "Starting"),
+        ("'--user', '3'", ">&-", 0, "Starting"),
+        ("", "<&-", 0, "Starting"),
+    ],
+)
+def test_streams_that_are_full_closed_or_no_longer_read_are_no_traceback(
+    user: str, streams: str, status: int, said: str, tmp_path: Path
+) -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests'); import test_menu; from pathlib import Path\n"
         "from recsys_core import __main__, kept, menu\n"
         "menu.load, kept.FOLDER = lambda name: test_menu.data(), Path(sys.argv[1])\n"
-        "sys.exit(__main__.main(['recommend', '--model', 'bias', '--user', '3']))"
+        f"sys.exit(__main__.main(['recommend', '--model', 'bias', {user}]))"
     )
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-c", code, str(tmp_path / "kept")]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: Reading or writing failed ([Errno 28]")
+    script = f'"$0" -c "$1" "$2" {streams}'
+    command = ["sh", "-c", script, sys.executable, code, str(tmp_path / "kept")]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == status and "Traceback" not in done.stderr and said in done.stderr

@@ -54,8 +54,9 @@ def write(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
 
 
 def _unwritable(path: Path, error: Exception) -> StudyError:
+    why = getattr(error, "strerror", None) or error
     return StudyError(
-        f"The model cannot be saved as {path} ({error}): name a file where there is space and you may write."
+        f"The model cannot be saved as {path} ({why}): name a file where there is space and you may write."
     )
 
 
