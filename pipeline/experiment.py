@@ -1,96 +1,117 @@
-"""Runs models under protocols and collects the rows of one notebook."""
+"""Runs models under protocols, or takes what the store holds of these runs, and collects the rows of one notebook."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch.backends.cpu import get_cpu_capability
 
+from pipeline.gate import ROUNDING, Check, Gate, GivenScores
 from pipeline.notebook import Notebook
-from pipeline.results import CELL, check_against, leaderboard, public_versions
+from pipeline.results import CELL, leaderboard, public_versions
+from pipeline.store import METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
+from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender, fingerprint
-from recsys_core.protocols import MEASUREMENTS, VARIANTS, measure, select_epochs
+from recsys_core.protocols import MEASUREMENTS, VARIANTS, measure
 from recsys_core.splits import Split, make_split
 from recsys_core.train import resolve_device
-
-ROUNDING = 1.1e-6  # values are stored with 6 decimals
-
-
-class Runs(NamedTuple):
-    """Rows of results, and per-user values averaged over seeds."""
-
-    results: pd.DataFrame
-    users: pd.DataFrame
-
-
-NOTHING = Runs(pd.DataFrame(), pd.DataFrame())
 
 
 class Fits:
     """The models of one run by seed, each fitted when it is first asked for.
 
-    Validation chooses on the training rows, once; the models learn from these and the validation rows. `as-reported` does as the
-    report did: the validated model is the final one.
+    Validation chooses on the training rows with seed 0; the models learn from these and the validation rows. `as-reported` does as
+    the report did: validation chooses for each seed, and the model learns from the training rows alone. What is chosen already is
+    given as `selections`; `stop_after` see `Recommender.fit`.
     """
 
-    def __init__(self, model: Recommender, split: Split) -> None:
-        self.split = split
+    def __init__(
+        self, model: Recommender, split: Split, selections: dict[int, Selection], stop_after: int | None
+    ) -> None:
+        self.model, self.split, self.stop_after = model, split, stop_after
         self.as_reported = split.protocol == "as-reported"
-        self.selected, self.final = (model, model) if self.as_reported else select_epochs(model, split)
+        self.rows = "train" if self.as_reported else "refit"
+        self.selections = dict(selections)
         self.fitted: dict[int, Recommender] = {}
+
+    def forget(self) -> None:
+        """Drop what was chosen and fitted."""
+        self.selections, self.fitted = {}, {}
+
+    def selection(self, seed: int) -> Selection:
+        """What validation chooses for a seed."""
+        key = seed if self.as_reported else 0
+        if key not in self.selections:
+            self.selections[key] = selected(self.model, self.split, key)
+        return self.selections[key]
 
     def of(self, seed: int) -> Recommender:
         """The model of a seed."""
         if seed not in self.fitted:
-            split, model = self.split, copy(self.final)
-            if self.as_reported:
-                validation = split.validation if len(split.validation) else None
-                model.fit(split.train, validation, seed, split.validation_history)
-            else:
-                model.fit(split.refit, None, seed)
-            self.fitted[seed] = model
+            model = type(self.model)(**vars_of(self.model) | self.selection(seed).chosen)
+            self.fitted[seed] = model.fit(getattr(self.split, self.rows), None, seed, stop_after=self.stop_after)
         return self.fitted[seed]
 
-    def curve(self, seed: int) -> pd.DataFrame | None:
-        """What the training that was validated recorded after each epoch; None for models that do not iterate."""
-        history = (self.of(seed) if self.as_reported else self.selected).history_
-        return None if history is None else pd.DataFrame(history.epochs)
+
+def vars_of(model: Recommender) -> dict[str, Any]:
+    """Settings of a model, without turning nested models into dictionaries."""
+    return {name: getattr(model, name) for name in model.hyperparameters}
+
+
+def selected(model: Recommender, split: Split, seed: int) -> Selection:
+    """Fit on the training rows, validated, and return what the validation rows chose."""
+    if not model.chooses or not len(split.validation):
+        return Selection({})
+    fitted = copy(model).fit(split.train, split.validation, seed, split.validation_history)
+    history = fitted.history_
+    curve = None if history is None or not history.epochs else pd.DataFrame(history.epochs)
+    return Selection(fitted.chosen, curve, {} if history is None else history.path)
+
+
+NO_METRICS = pd.DataFrame(columns=METRIC_COLUMNS)
+
+
+def _equal(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:
+    """Whether two tables of metrics hold the same values, to the six decimals of imported runs."""
+    pairs = stored.merge(fresh, "left", ["variant", "metric"])
+    return bool(np.allclose(pairs["value_x"], pairs["value_y"], rtol=0, atol=ROUNDING, equal_nan=True))
+
+
+def rows_sha256(rows: Interactions) -> str:
+    """SHA-256 of coded rows in their order, with ratings and times."""
+    columns = (rows.users, rows.items, rows.ratings, rows.times)
+    return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 
 class Experiments:
     """Runs models for one notebook and keeps their rows.
 
-    While results are being checked (`notebook.check`) only the first seed is trained, and of the five folds (or other splits of
-    `rating-5fold`), which are replicates as seeds are, only the first; `check` compares its main metrics with the committed ones,
-    and the other rows are read as committed.
-
-    The folds listed by the notebook's parameter `stored_folds` are taken from the results stored for the profile `full` where data,
-    split, settings, versions and device are the same, which is what training them would give; else they are trained. The seeds
-    listed by `stored_seeds` are taken in the same way from those of the profile `seeds`, where besides the first seed, which is
-    always trained, comes out as it is stored; the protocols listed by `stored_protocols` are taken from there with all seeds.
+    What the store (`pipeline.store`) holds of a run is taken from there. The notebook's policy says what is trained all the same
+    (`pipeline.notebook.POLICIES`); the gate (`pipeline.gate`) compares that with what is stored, and where the two agree the
+    notebook shows what is stored, so that its numbers are the same on every processor. A contradiction is an error under the
+    policies by which the study is made and checked; elsewhere (JupyterLab, changed code) all of that model is then trained.
     """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
         self.notebook = notebook
         self.data = data
         self.rows, self.vocabulary = encode(data)
-        self.committed, self.committed_users = notebook.read_committed() if notebook.check else (None, None)
-        self.stored_folds = {f"fold={number}" for number in notebook.parameters.get("stored_folds", [])}
-        self.stored_seeds = set(notebook.parameters.get("stored_seeds", []))
-        self.folds = Runs(*notebook.read_stored_runs("full")) if self.stored_folds else NOTHING
-        self.stored_protocols = set(notebook.parameters.get("stored_protocols", []))
-        wanted = self.stored_seeds or self.stored_protocols
-        self.seeds = Runs(*notebook.read_stored_runs("seeds")) if wanted else NOTHING
+        self.store = Store(notebook.root)
+        self.gate = Gate(notebook.root, self.store, notebook.note)
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
-        self.to_check: list[tuple[pd.DataFrame, str, bool]] = []
         self.histories: dict[tuple[str, str], pd.DataFrame] = {}
+        self.selections: dict[tuple[str, str], Selection] = {}
+        self.measured: set[str] = set()
 
     def splits(self, protocol: str) -> list[Split]:
         """All splits of a protocol: five folds, two variants of user-holdout, else one; published rows where the data has them."""
@@ -108,13 +129,76 @@ class Experiments:
         protocols: Sequence[str | Split],
         seeds: list[int],
         settings: str = "stated",
+        main: bool = True,
     ) -> Recommender:
-        """Run a model under protocols with every seed; return the model of the first seed and split that was trained, if any was.
+        """Run a model under protocols with every seed; return the model of the first seed and split.
 
-        A protocol is a name or a split made by hand. Rating protocols are left out for models that do not predict ratings.
-        Splits that train on the same rows (`loo-full` and `loo-sampled`) share one fit. Models that draw nothing at random are
-        fitted once, whatever the seeds. Raises StudyError for an unknown protocol and for nothing to run.
+        A protocol is a name or a split made by hand. Rating protocols are left out for models that do not predict ratings. Splits
+        that train on the same rows (`loo-full` and `loo-sampled`) share one fit. Models that draw nothing at random are fitted
+        once, whatever the seeds. The first split is the model's main one, which is trained although it is stored; with `main=False`
+        none is, and the model comes back unfitted where all is stored. Raises StudyError for an unknown protocol, for nothing to
+        run, and for what the notebook's policy does not allow.
         """
+        fits: dict[bytes, Fits] = {}
+        for place, split in enumerate(self._splits(name, model, protocols, seeds)):
+            if place == 0 and main:
+                self._check_measuring(split)
+            cell, wanted = self.store.cell(self.identity(model, split)), self._reported(model, split, seeds)
+            fit = fits.setdefault(split.roles.tobytes(), self._fits(model, split, cell))
+            runs = self._runs(
+                f"{name} ({settings}), {split.protocol} {split.variant}".strip(), cell, fit, wanted, place == 0 and main
+            )
+            self._collect(name, settings, model, split, runs, wanted)
+            self._remember(name, split, fit, wanted[0])
+        fitted = next(iter(fits.values())).fitted
+        return fitted.get(seeds[0], model)
+
+    def validated(self, name: str, model: Recommender, split: Split, seed: int = 0) -> Selection:
+        """What the split's validation rows choose for a model, and the curve by which they do; nothing is measured on test."""
+        identity = self.identity(model, split)
+        cell = self.store.cell(identity)
+        self.notebook.used.add(f"{identity.key} selection {seed}")
+        stored, again = cell.selections.get(seed), self.notebook.policy in ("main", "all")
+        if stored is not None and not again:
+            return stored
+        if stored is None and self.notebook.is_strict:
+            raise StudyError(self._missing(f"the selection of {name}, seed {seed}"))
+        fresh = selected(model, split, seed)
+        if stored is not None:
+            self._contradictions(self.gate.passes(self.gate.paths(f"{name}, selection", stored.path, fresh.path)))
+            return stored
+        if self.notebook.policy == "write":
+            self.store.add(identity, name, selections={seed: fresh})
+        return fresh
+
+    def identity(self, model: Recommender, split: Split) -> Identity:
+        """What a run of this model follows from: data, split, settings asked for (validation may choose fewer epochs), device."""
+        return Identity(
+            data=self.data.sha256[:12],
+            split=split.sha256[:12],
+            protocol=split.protocol,
+            variant=split.variant,
+            device=resolve_device(getattr(model, "device", "cpu")).type,
+            **described(model),
+        )
+
+    def _check_measuring(self, split: Split) -> None:
+        """Compare what given scores are worth under this split with what is stored: mask, ranks, metrics and rows at once."""
+        name, identity = f"given scores, {split.protocol} {split.variant}".strip(), self.identity(GivenScores(), split)
+        if self.notebook.policy == "free" or identity.key in self.measured:
+            return
+        self.measured.add(identity.key)
+        cell = self.store.cell(identity)
+        fits = Fits(GivenScores(), split, {}, None)
+        fresh = self._measured(fits, 0)
+        if 0 in cell.runs and not self.notebook.replace:
+            self._contradictions(self.gate.passes(self.gate.given(name, cell.runs[0], fresh)))
+        elif self.notebook.policy == "write" or self.notebook.replace:
+            self.store.add(identity, name, [replace(fresh, users=None)])
+        else:
+            raise StudyError(self._missing(name))
+
+    def _splits(self, name: str, model: Recommender, protocols: Sequence[str | Split], seeds: list[int]) -> list[Split]:
         for what, values in (("seeds", seeds), ("protocols", protocols)):
             if not values:
                 raise StudyError(f"{what}=[]: give at least one.")
@@ -125,149 +209,136 @@ class Experiments:
             raise StudyError(
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
-        splits = self._to_train(name, model, splits, seeds, settings)
-        fits: dict[bytes, Fits] = {}
-        curves: dict[tuple[str, str], pd.DataFrame] = {}  # of the first split
-        for split in splits:
-            key = split.roles.tobytes()
-            if key not in fits:
-                fits[key] = Fits(model, split)
-            if (curve := fits[key].curve(seeds[0])) is not None:
-                curves.setdefault((name, split.protocol), curve)
-            wanted = self._reported(model, split, seeds) if self.committed is None else seeds[:1]
-            self._measure(name, split, model, fits[key], wanted, settings)
-        self.histories |= curves
-        return next(iter(fits.values())).of(seeds[0]) if fits else model
+        return splits
 
-    def _to_train(
-        self, name: str, model: Recommender, splits: list[Split], seeds: list[int], settings: str
-    ) -> list[Split]:
-        """All splits but those whose results are known: as committed, or as stored, which are taken up here."""
-        folds = [split for split in splits if split.protocol == "rating-5fold"]
-        if self.committed is not None and "fold=1" not in self.stored_folds:
-            known = folds[1:]
-        else:
-            later = [fold for fold in folds if fold.variant in self.stored_folds]
-            known = [fold for fold in later if self._take_stored(self.folds, name, model, fold, seeds[:1], settings)]
-        others = [split for split in splits if split.protocol in self.stored_protocols]
-        known += [
-            split
-            for split in others
-            if self._take_stored(self.seeds, name, model, split, self._reported(model, split, seeds), settings)
-        ]
-        return [split for split in splits if not any(split is one for one in known)]
-
-    def _take_stored(
-        self, runs: Runs, name: str, model: Recommender, split: Split, seeds: list[int], settings: str
-    ) -> bool:
-        """Take up the stored rows of this very run; False unless there are those of all seeds."""
-        rows, users = self._stored(runs, self._labels(name, split, settings), self._identity(model, split))
-        if not len(rows) or set(rows["seed"]) != set(seeds):
-            return False
-        self.results = pd.concat([self.results, rows], ignore_index=True)
-        self.users = pd.concat([self.users, users], ignore_index=True)
-        return True
-
-    def _stored(self, runs: Runs, labels: dict[str, str], identity: dict[str, str]) -> Runs:
-        """What is stored of this very run; the per-user values go with the rows."""
-        rows = self._same(runs.results, labels | identity)
-        if not len(rows):
-            return Runs(rows, runs.users[:0])
-        users = self._same(runs.users, labels)
-        return Runs(rows, users[users["variant"].isin(rows["variant"])])
-
-    @staticmethod
-    def _same(rows: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-        return rows[(rows[list(labels)] == pd.Series(labels)).all(axis=1)] if len(rows) else rows
+    def _fits(self, model: Recommender, split: Split, cell: Cell) -> Fits:
+        unfinished = self.notebook.policy == "prefix" and model.chaotic
+        return Fits(model, split, cell.selections, model.beginning if unfinished else None)
 
     @staticmethod
     def _reported(model: Recommender, split: Split, seeds: list[int]) -> list[int]:
         """The seeds to report; folds are replicates, so that `rating-5fold` takes one seed a fold."""
         return seeds if model.traits.stochastic and split.protocol != "rating-5fold" else seeds[:1]
 
-    def _measure(
-        self, name: str, split: Split, model: Recommender, fits: Fits, seeds: list[int], settings: str
-    ) -> None:
-        rows_of, labels = "train" if split.protocol == "as-reported" else "refit", self._labels(name, split, settings)
-        identity = self._identity(model, split)
+    def _runs(self, what: str, cell: Cell, fits: Fits, seeds: list[int], main: bool) -> Cell:
+        """The cell with the runs of all seeds: stored ones where what is trained all the same confirms them, else fresh ones."""
+        self.notebook.used.add(f"{cell.identity.key} {seeds}")
+        missing, policy = cell.lacks(seeds), self.notebook.policy
+        if self.notebook.is_strict and not self.notebook.replace:
+            self._refuse_missing(what, cell, fits, missing)
+        again = {seed: self._measured(fits, seed) for seed in self._trained_again(seeds, main) if seed not in missing}
+        wrong = [] if self.notebook.replace else self._checked(what, cell, fits, again)
+        self._contradictions(wrong)
+        if wrong:
+            fits.forget()
+            cell, again, missing = Cell(cell.identity), {}, seeds
+        added = [self._measured(fits, seed) for seed in missing]
+        added += [self._filled(cell.runs[seed], run) for seed, run in again.items()]
+        if policy == "write" or (self.notebook.replace and self.notebook.is_default):
+            return self.store.add(cell.identity, what, added, fits.selections if fits.model.chooses else None)
+        return self._with(cell, fits, added if not cell.runs or wrong else added[: len(missing)])
 
-        def measured(seed: int) -> Runs:
-            summary, users = measure(fits.of(seed), split, rows_of)
-            trained = {"epochs": getattr(fits.of(seed), "epochs", 0), "parameters": fits.of(seed).n_parameters}
-            return Runs(summary.assign(seed=seed, **labels, **trained, **identity), users)
+    def _filled(self, stored: Run, fresh: Run) -> Run:
+        """A stored run with what it lacks; the fresh one where it is to take its place."""
+        if self.notebook.replace:
+            return fresh
+        users = fresh.users if stored.users is None and _equal(stored.metrics, fresh.metrics) else stored.users
+        return replace(stored, path=stored.path or fresh.path, exact=fresh.exact | stored.exact, users=users)
 
-        runs = [measured(seeds[0])]
-        stored = self._other_seeds(runs[0].results, self._stored(self.seeds, labels, identity), seeds)
-        runs += [measured(seed) for seed in seeds[1:] if stored is None]
-        rows = pd.concat([run.results for run in runs], ignore_index=True)
-        self._collect(rows, [run.users for run in runs], labels, model.traits.stochastic, stored)
+    def _refuse_missing(self, what: str, cell: Cell, fits: Fits, missing: list[int]) -> None:
+        if missing:
+            raise StudyError(self._missing(f"{what}, seed {missing[0]}"))
+        if fits.model.chooses and not cell.selections:
+            raise StudyError(self._missing(f"what validation chooses for {what}"))
 
-    def _other_seeds(self, first: pd.DataFrame, stored: Runs, seeds: list[int]) -> Runs | None:
-        """The stored rows of all seeds but the first; None unless all are there, may be taken, and the first came out as stored."""
-        rows, others = stored.results, set(seeds[1:])
-        if not others or not len(rows) or not others <= self.stored_seeds & set(rows["seed"]):
-            return None
-        key = ["variant", "metric"]
-        again = rows[rows["seed"] == seeds[0]].set_index(key)["value"].reindex(first.set_index(key).index)
-        if not np.allclose(again, first["value"], rtol=0, atol=ROUNDING, equal_nan=True):
-            return None
-        return Runs(rows[rows["seed"].isin(seeds[1:])], stored.users)
+    @staticmethod
+    def _with(cell: Cell, fits: Fits, added: list[Run]) -> Cell:
+        """A cell with more runs and selections."""
+        runs = cell.runs | {run.seed: run for run in added}
+        return Cell(cell.identity, cell.label, runs, cell.selections | fits.selections, cell.mean_of, cell.mean_users)
 
-    def _labels(self, name: str, split: Split, settings: str) -> dict[str, str]:
-        return {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
+    def _trained_again(self, seeds: list[int], main: bool) -> list[int]:
+        policy = self.notebook.policy
+        if policy == "all" or (policy == "main" and main):
+            return seeds
+        return seeds[:1] if main else []
 
-    def _identity(self, model: Recommender, split: Split) -> dict[str, str]:
-        """What a result follows from: data, split, settings asked for (validation may choose fewer epochs), versions, device."""
-        return {
-            "data_sha256": self.data.sha256[:12],
-            "split_sha256": split.sha256[:12],
-            "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
-            "versions": public_versions(),
-            "device": resolve_device(getattr(model, "device", "cpu")).type,
-        }
+    def _measured(self, fits: Fits, seed: int) -> Run:
+        """Train (or take) the model of a seed and measure it, unless its training was ended before."""
+        model, split = fits.of(seed), fits.split
+        unfinished = fits.stop_after is not None
+        summary, users = (NO_METRICS, None) if unfinished else measure(model, split, fits.rows)
+        history = model.history_
+        exact = {"rows": rows_sha256(getattr(split, fits.rows))}
+        if history is not None and history.first_batch:
+            exact["first batch"] = history.first_batch
+        facts = {"epochs": getattr(model, "epochs", 0), "parameters": model.n_parameters}
+        made_by = {"versions": public_versions(), "arithmetic": get_cpu_capability()}
+        return Run(seed, summary, users, facts, {} if history is None else history.path, exact, made_by)
+
+    def _checked(self, what: str, cell: Cell, fits: Fits, fresh: dict[int, Run]) -> list[Check]:
+        """What of fresh runs contradicts the stored ones; an unfinished model is compared by how it began."""
+        checks = []
+        for seed, run in fresh.items():
+            named = f"{what}, seed {seed}"
+            checks += self.gate.beginning(named, cell.runs[seed], run)
+            if fits.stop_after is None:
+                checks += self.gate.end(named, fits.model, cell, run)
+        if fresh and self.notebook.policy in ("main", "all"):
+            for seed, stored in cell.selections.items():
+                again = selected(fits.model, fits.split, seed)
+                checks += self.gate.paths(f"{what}, selection {seed}", stored.path, again.path)
+        return self.gate.passes(checks)
+
+    def _contradictions(self, wrong: list[Check]) -> None:
+        if wrong and self.notebook.is_strict:
+            more = f" ({len(wrong)} such)" if len(wrong) > 1 else ""
+            raise StudyError(f"{self.notebook.name} contradicts what is stored{more}: {wrong[0]}.")
+
+    def _missing(self, what: str) -> str:
+        name = self.notebook.name
+        return f"{name}: nothing is stored of {what}, which is new: `make store NOTEBOOK={name}` trains and stores it."
 
     def _collect(
-        self,
-        rows: pd.DataFrame,
-        users: list[pd.DataFrame],
-        labels: dict[str, str],
-        stochastic: bool,
-        stored: Runs | None,
+        self, name: str, settings: str, model: Recommender, split: Split, cell: Cell, seeds: list[int]
     ) -> None:
-        for _, part in rows[rows["seed"] == rows["seed"].iloc[0]].groupby("variant", dropna=False):
-            main = MEASUREMENTS[labels["protocol"]].main
-            self.to_check.append((part, main if main in set(part["metric"]) else "rmse", stochastic))
-        rest = _rest(self.committed, rows, labels, "seed") if stored is None else stored.results
-        self.results = pd.concat([self.results, rows, rest], ignore_index=True)
-        if stored is not None:
-            self.users = pd.concat([self.users, stored.users], ignore_index=True)
-        elif len(users[0]):
-            mean = pd.concat(users).groupby(["variant", "user"], sort=True).mean().reset_index().assign(**labels)
-            rest = _rest(self.committed_users, mean, labels, "user")
-            self.users = pd.concat([self.users, mean, rest], ignore_index=True)
+        labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
+        identity = {
+            "data_sha256": cell.identity.data,
+            "split_sha256": cell.identity.split,
+            "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
+            "device": cell.identity.device,
+        }
+        for run in (cell.runs[seed] for seed in seeds):
+            rows = run.metrics.assign(
+                seed=run.seed, **labels, **run.facts, **identity, versions=run.made_by["versions"]
+            )
+            self.results = pd.concat([self.results, rows], ignore_index=True)
+        users = cell.users_of(seeds)
+        if users is not None and len(users):
+            self.users = pd.concat([self.users, users.assign(**labels)], ignore_index=True)
+
+    def _remember(self, name: str, split: Split, fits: Fits, seed: int) -> None:
+        """Keep the curve of the first split under each protocol."""
+        selection = fits.selections.get(seed if fits.as_reported else 0)
+        if selection is not None and selection.curve is not None:
+            self.histories.setdefault((name, split.protocol), selection.curve)
+            self.selections.setdefault((name, split.protocol), selection)
 
     def add(self, name: str, split: Split, metrics: dict[str, float]) -> None:
         """Add metrics that the notebook computed itself, with the provenance of the first seed's run under `split`."""
         labels = {"model": name, "protocol": split.protocol, "variant": split.variant}
-        rows = self._same(self.results, labels) if len(self.results) else self.results
+        same = (self.results[list(labels)] == pd.Series(labels)).all(axis=1) if len(self.results) else slice(0)
+        rows = self.results[same]
         if not len(rows):
             raise StudyError(f"{name} was not run under {split.protocol} {split.variant}: run it before adding to it.")
         added = [rows.iloc[[0]].assign(metric=metric, value=value) for metric, value in metrics.items()]
         self.results = pd.concat([self.results, *added], ignore_index=True)
 
     def check(self) -> str:
-        """While results are being checked, assert the main metric of every model and split against the committed value.
-
-        Returns what was (or is to be) compared. Raises StudyError where a result has changed.
-        """
-        if self.notebook.check and self.committed is None:
-            raise StudyError(f"{self.notebook.name} has no committed results to compare with: run `make study` first.")
-        for part, metric, stochastic in self.to_check:
-            if self.committed is not None:
-                check_against(self.committed, part, metric, stochastic)
-        metrics = ", ".join(sorted({metric for _, metric, _ in self.to_check}))
-        runs = {tuple(part[["model", "settings", "protocol"]].iloc[0]) for part, _, _ in self.to_check}
-        return f"{len(runs)} runs are what `make test` repeats with the first seed and fold, to compare: {metrics}"
+        """What of this notebook is trained again when the study is made or checked, in a sentence."""
+        runs = {tuple(row) for row in self.results[["model", "settings", "protocol"]].itertuples(index=False)}
+        return f"{len(runs)} runs, all from the store where it has them; the first seed and split of each model is trained again"
 
     def board(self, protocol: str, *metrics: str) -> pd.DataFrame:
         """The leaderboard of what was run under `protocol`, see `results.leaderboard`."""
@@ -282,14 +353,3 @@ class Experiments:
         if len(self.users):
             first = [*CELL, "user"]
             self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])
-
-
-def _rest(committed: pd.DataFrame | None, fresh: pd.DataFrame, labels: dict[str, str], key: str) -> pd.DataFrame | None:
-    """Committed rows of the same model, protocol and variant (or any fold) whose variant and `key` are not among the fresh."""
-    if committed is None:
-        return None
-    rows = committed[(committed[list(labels)] == pd.Series(labels)).all(axis=1)]
-    if labels["protocol"] != "rating-5fold":
-        rows = rows[rows["variant"].isin(fresh["variant"])]
-    done = pd.MultiIndex.from_frame(fresh[["variant", key]])
-    return rows[~pd.MultiIndex.from_frame(rows[["variant", key]]).isin(done)]

@@ -1,5 +1,6 @@
 """What a notebook of the study reads and writes: parameters, figures, results, and those of others."""
 
+import csv
 import os
 import sys
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import pandas as pd
 import threadpoolctl
 from matplotlib.figure import Figure
 
-from pipeline.study import ROOT, Study, assignments, check_overrides
+from pipeline import kept
+from pipeline.study import ROOT, Study, assignments, check_overrides, digest
 from pipeline.tuned import read_tuned
 from recsys_core.errors import StudyError, choose
 from recsys_core.files import atomic_path
@@ -21,6 +23,15 @@ PEER_COLUMNS = [
     *("machine", "device", "peer", "version", "what", "settings", "measure", "theirs", "ours", "ratio", "goal"),
     *("theirs_wall", "ours_wall", "rounds", "data", "versions", "note"),
 ]
+LOG_COLUMNS = ["what", "kind", "stored", "now", "deviation", "allowed", "z", "verdict"]
+POLICIES = {
+    "free": "the first seed and split of a model, and what is not stored",
+    "first": "the first seed and split of a model",
+    "prefix": "the beginning of the first seed and split of a model",
+    "main": "all seeds and the selection of a model's first split",
+    "all": "everything",
+    "write": "the first seed and split of a model, and what is not stored, which is then stored",
+}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -32,9 +43,13 @@ class Notebook:
         name: file name without suffix.
         parameters: current values of the names assigned in the notebook's own `parameters` cell.
         profile: the profile of study.yaml whose parameters these are ("study": all default), or None.
-        check: whether the committed results are being checked (RECSYS_CHECK=1), not made anew.
         output: folder of `results/` and of a report; `reports/` for the default parameters.
         figures: folder of this notebook's figures.
+        policy: which runs are trained although they are stored (RECSYS_POLICY), see `POLICIES`.
+        scratch: where everything is written first (RECSYS_SCRATCH); what other notebooks wrote is read where it is kept.
+        replace: whether fresh results take the place of stored ones (RECSYS_REPLACE=1).
+        log: file that every comparison with the store is written to (in the folder RECSYS_LOG), or None.
+        used: keys of the runs that were asked for so far.
     """
 
     name: str
@@ -42,8 +57,12 @@ class Notebook:
     profile: str | None
     output: Path
     figures: Path
-    check: bool = False
     root: Path = field(default=ROOT, repr=False)
+    policy: str = "free"
+    scratch: Path | None = None
+    replace: bool = False
+    log: Path | None = None
+    used: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def open(cls, name: str, variables: dict[str, Any], root: Path = ROOT) -> "Notebook":
@@ -63,10 +82,14 @@ class Notebook:
         _limit_threads(parameters.get("threads", 1))
         profile = study.recognise(name, parameters)
         output, figures = study.output(profile, parameters)
-        if redirected := os.environ.get("RECSYS_OUTPUT"):
-            output, figures = Path(redirected), Path(redirected) / "figures"
-        check = os.environ.get("RECSYS_CHECK") == "1"
-        return cls(name, parameters, profile, root / output, root / figures / name, check, root)
+        scratch = root / redirected if (redirected := os.environ.get("RECSYS_SCRATCH")) else None
+        if folder := os.environ.get("RECSYS_OUTPUT"):
+            output, figures = Path(folder), Path(folder) / "figures"
+        policy = os.environ.get("RECSYS_POLICY") or "free"
+        choose("RECSYS_POLICY", policy, POLICIES)
+        log = root / folder / f"{name}.csv" if (folder := os.environ.get("RECSYS_LOG")) else None
+        base, replace = scratch or root, os.environ.get("RECSYS_REPLACE") == "1"
+        return cls(name, parameters, profile, base / output, base / figures / name, root, policy, scratch, replace, log)
 
     @property
     def is_default(self) -> bool:
@@ -94,7 +117,7 @@ class Notebook:
             rounded.astype(dict.fromkeys(floats, "float32")).to_parquet(path, index=False, compression="zstd")
 
     def read_results(self, name: str) -> pd.DataFrame:
-        """Results of notebook `name`, of the same run; as committed where results are being checked.
+        """Results of notebook `name`, of the same run; of those that are kept where this run writes to a scratch folder.
 
         A run with other parameters than the default ones, in whose folder there are none, gets the committed ones
         for its own `dataset`, which may be none.
@@ -133,21 +156,66 @@ class Notebook:
         frames = [read(each / file).assign(device_class=each.name) for each in classes if (each / file).exists()]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def read_committed(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-        """This notebook's own results and per-user values as committed, to be compared with; None where there are none."""
-        results, users = (
-            self.root / "reports/results" / file for file in (f"{self.name}.csv", f"users/{self.name}.parquet")
-        )
-        return (
-            pd.read_csv(results, dtype={"variant": str}).fillna({"variant": ""}) if results.exists() else None,
-            pd.read_parquet(users) if users.exists() else None,
-        )
+    @property
+    def is_strict(self) -> bool:
+        """Whether a run that is not stored, or contradicts what is stored, is an error."""
+        return self.policy not in ("free", "write")
 
-    def read_stored_runs(self, profile: str) -> list[pd.DataFrame]:
-        """This notebook's own results and per-user values as stored for `profile`; may be empty."""
-        stored = self.read_stored(profile, self.name), self.read_stored_users(profile, self.name)
-        named = [rows.astype({"variant": "str"}).fillna({"variant": ""}) if len(rows) else rows for rows in stored]
-        return [rows.drop(columns="device_class", errors="ignore") for rows in named]
+    def keep(self, name: str, value: Any, within: float | None = None) -> Any:
+        """Return a value that was computed from trained models, as it is kept where the fresh one agrees with it.
+
+        `value` may be a function without arguments: it is called where nothing is kept, and under the policies main, all. Kept and
+        fresh numbers may differ by `within`; None is for what cannot be compared, such as the coordinates of a map. What is made
+        from other runs than the kept value takes its place under the policy write. Values of a run with other parameters than the
+        default ones are not kept.
+
+        Raises:
+            StudyError: nothing is kept, or it was made from other runs, or it differs, where the policy allows neither.
+        """
+        if not self.is_default:
+            return value() if callable(value) else value
+        path, made_from = kept.kept_file(self.root, self.name, name), self.made_from
+        stored = kept.read(path)
+        same = stored is not None and stored[1] == made_from
+        if same and (self.policy == "prefix" or (callable(value) and self.policy not in ("main", "all"))):
+            return stored[0]  # type: ignore[index]
+        if not same and self.is_strict:
+            raise StudyError(f"{self.name}: '{name}' is not kept of these runs: run `make store NOTEBOOK={self.name}`.")
+        fresh = kept.decoded(kept.encoded(value() if callable(value) else value))
+        if same and not self.replace and self._agrees(name, stored[0], fresh, within):  # type: ignore[index]
+            return stored[0]  # type: ignore[index]
+        if self.policy == "write" or (self.replace and self.policy == "first"):
+            kept.write(path, fresh, made_from)
+        return fresh
+
+    @property
+    def made_from(self) -> str:
+        """Digest of the runs that this notebook has asked for so far."""
+        return digest(sorted(self.used))[:16]
+
+    def _agrees(self, name: str, stored: Any, fresh: Any, within: float | None) -> bool:
+        if within is None:
+            return True
+        difference = kept.largest_difference(kept.encoded(stored), kept.encoded(fresh))
+        self.note([{"what": name, "kind": "kept", "deviation": difference, "allowed": within}])
+        if difference > within and self.is_strict:
+            apart = f"fresh and kept value are {difference:.3g} apart, {within:.3g} are allowed"
+            raise StudyError(f"{self.name}, '{name}': {apart}; `make store NOTEBOOK={self.name}` takes the fresh one.")
+        return difference <= within
+
+    def note(self, checks: list[dict[str, Any]]) -> None:
+        """Add comparisons with the store to the log: what, kind, stored, now, deviation, allowed, z, verdict."""
+        if self.log is None or not checks:
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.log.exists()
+        with open(self.log, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+            if new:
+                writer.writeheader()
+            for check in checks:
+                verdict = "confirmed" if check["deviation"] <= check["allowed"] else "contradicted"
+                writer.writerow(check | {"verdict": verdict})
 
     def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
         """Keyword arguments of a model of `recsys_core.models.MODELS`: none for "stated", for "tuned" what `make tune` chose.
@@ -168,9 +236,9 @@ class Notebook:
         return references.assign(value=pd.to_numeric(references["reported"], errors="coerce"))
 
     def read_claims(self) -> pd.DataFrame:
-        """The ledger of claims of the same run, see `pipeline.claims`; as committed where results are being checked."""
+        """The ledger of claims of the same run, see `pipeline.claims`; the kept one where this run writes to a scratch folder."""
         own, committed = (folder / "claims.csv" for folder in (self.output, self.root / "reports"))
-        table = pd.read_csv(self._existing(committed if self.check or not own.exists() else own), dtype=str)
+        table = pd.read_csv(self._existing(committed if self.scratch or not own.exists() else own), dtype=str)
         return table.fillna("")
 
     def read_timings(self) -> pd.DataFrame:
@@ -187,15 +255,19 @@ class Notebook:
         path = self.root / "reports" / "timings_peers.csv"
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)
 
-    @property
-    def upstream_figures(self) -> Path:
-        """Folder of all notebooks' figures, of the same run; as committed where results are being checked."""
-        return self.root / "figures" if self.check else self.figures.parent
+    def figure_path(self, name: str) -> Path:
+        """File of a figure `<notebook>/<figure>` of the same run."""
+        mine = name.split("/")[0] == self.name or self.scratch is None
+        return (self.figures.parent if mine else self.root / "figures") / f"{name}.png"
+
+    def final(self, path: Path) -> Path:
+        """Where a file of this run is in the end, relative to the project."""
+        return path.relative_to(self.scratch if self.scratch and path.is_relative_to(self.scratch) else self.root)
 
     def _upstream(self, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         own, committed = (folder / "results" / file for folder in (self.output, self.root / "reports"))
-        if self.check or self.is_default or own.exists():
-            return read(self._existing(committed if self.check else own))
+        if self.scratch or self.is_default or own.exists():
+            return read(self._existing(committed if self.scratch else own))
         frame = read(self._existing(committed))
         dataset = self.parameters.get("dataset")
         return frame[frame["dataset"] == dataset] if dataset and "dataset" in frame else frame

@@ -25,6 +25,7 @@ class Report:
     def __init__(self, notebook: Notebook) -> None:
         self.notebook = notebook
         self.parts: list[str] = []
+        self.files: dict[str, Path] = {}  # what the text calls a figure, and where it is now
 
     def add(self, text: str) -> Markdown:
         """Add Markdown text whose numbers were computed."""
@@ -41,11 +42,13 @@ class Report:
 
     def figure(self, name: str, caption: str) -> Markdown:
         """Add a figure by `<notebook>/<figure>` with a computed caption; a figure that was never drawn raises StudyError."""
-        path = self.notebook.upstream_figures / f"{name}.png"
+        path = self.notebook.figure_path(name)
         if not path.exists():
             notebook = name.split("/")[0]
             raise StudyError(f"The report shows figure {name}.png, which is not there: run notebook {notebook} first.")
-        relative = Path(os.path.relpath(path, self.notebook.output)).as_posix()
+        final = self.notebook.final
+        relative = Path(os.path.relpath(final(path), final(self.notebook.output))).as_posix()
+        self.files[relative] = path
         return self.add(f"![{caption}]({relative})\n\n*{caption}*")
 
     def save(self) -> None:
@@ -53,7 +56,9 @@ class Report:
         output = self.notebook.output
         text = "\n\n".join(self.parts) + "\n"
         title = self.parts[0].splitlines()[0].lstrip("# ")
-        body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_data_uri(output / match[1])}"', markdown2html(text))
+        body = re.sub(
+            r'src="([^"]+\.png)"', lambda match: f'src="{_data_uri(self.files[match[1]])}"', markdown2html(text)
+        )
         body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
         for name, content in {"report.md": text, "report.html": PAGE.substitute(title=title, body=body)}.items():
             with atomic_path(output / name) as path:

@@ -32,11 +32,13 @@ class VectorProfile(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    chaotic: ClassVar[bool] = True
 
     network: VectorNetwork
 
     def _fit(self, task: FitTask) -> None:
-        self.vectors_ = copy(self.network).fit(task.train, seed=task.seed).item_vectors().cpu()
+        network = copy(self.network).fit(task.train, seed=task.seed, stop_after=task.stop_after)
+        self.vectors_ = network.item_vectors().cpu()
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         profile = torch.as_tensor(history.binary[users.cpu().numpy()] @ self.vectors_.numpy())
