@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import os
 import re
 from pathlib import Path
@@ -10,12 +11,14 @@ from string import Template
 
 import pandas as pd
 from IPython.display import Markdown
-from nbconvert.filters import markdown2html
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from pipeline.notebook import Notebook
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
+# What Markdown would read as more than text, in a cell; an underscore within a word is text to it.
+MARKS = re.compile(r"[\\`*\[\]|<>&$~]|(?<![^\W_])_|_(?![^\W_])")
 PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 
 
@@ -37,7 +40,7 @@ class Report:
         words = _columns_of_words(table)
         sides = ["---" if place == 0 or column in words else "---:" for place, column in enumerate(table)]
         cells = table.apply(lambda values: _shown(values, digits)).to_numpy().tolist()
-        lines = [list(map(str, table.columns)), sides, *cells]
+        lines = [list(map(cell, table.columns)), sides, *([cell(text) for text in line] for line in cells)]
         return self.add("\n".join("| " + " | ".join(line) + " |" for line in lines))
 
     def figure(self, name: str, caption: str) -> Markdown:
@@ -53,16 +56,32 @@ class Report:
 
     def save(self) -> None:
         """Write `report.md` and `report.html`, figures embedded in the page."""
-        output = self.notebook.output
-        text = "\n\n".join(self.parts) + "\n"
-        title = self.parts[0].splitlines()[0].lstrip("# ")
+        for name, content in {"report.md": self.text(), "report.html": self.page()}.items():
+            with atomic_path(self.notebook.output / name) as path:
+                path.write_text(content, encoding="utf-8")
+
+    def text(self) -> str:
+        """Return the Markdown of all sections."""
+        return "\n\n".join(self.parts) + "\n"
+
+    def page(self) -> str:
+        """Return the HTML page."""
+        output, title = self.notebook.output, self.parts[0].splitlines()[0].lstrip("# ")
         body = re.sub(
-            r'src="([^"]+\.png)"', lambda match: f'src="{_data_uri(self.files[match[1]])}"', markdown2html(text)
+            r'src="([^"]+\.png)"', lambda match: f'src="{_embedded(output, match[1])}"', page_body(self.text())
         )
         body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-        for name, content in {"report.md": text, "report.html": PAGE.substitute(title=title, body=body)}.items():
-            with atomic_path(output / name) as path:
-                path.write_text(content, encoding="utf-8")
+        return PAGE.substitute(title=html.escape(title, quote=False), body=body)
+
+
+def cell(text: object) -> str:
+    """A cell of a Markdown table that shows this text as it is, in one line, whatever characters are in it."""
+    return MARKS.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
+def page_body(text: str) -> str:
+    """The HTML of Markdown text; HTML within it is shown, not obeyed, and links lead to pages alone."""
+    return str(MarkdownWithMath(renderer=IPythonRenderer(escape=True, allow_harmful_protocols=False)).render(text))
 
 
 def _shown(values: pd.Series, digits: int) -> pd.Series:
@@ -78,5 +97,7 @@ def _columns_of_words(table: pd.DataFrame) -> list[str]:
     return [str(column) for column in texts if texts[column].str.contains(r"[^\W\d_]{4}").mean() > 0.5]
 
 
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _embedded(folder: Path, name: str) -> str:
+    """A figure as what a page can hold; a name that is none stays as it is."""
+    path = folder / name
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else name
