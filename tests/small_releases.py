@@ -1,5 +1,8 @@
 """Invented data sets of a few rows in every published file format, for the tests of the data layer."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ITEM_FLAGS = {"Comedy": 5, "Drama": 8}
@@ -61,3 +64,14 @@ def write_release(name: str, folder: Path, **changed: str | bytes) -> Path:
         content = changed.get(file.replace(".", "_").replace("-", "_"), content)
         (folder / file).write_bytes(content.encode() if isinstance(content, str) else content)
     return folder
+
+
+@contextmanager
+def full_disk(left: int = 100) -> Iterator[None]:
+    """No file can grow beyond `left` bytes, which to a writer is a disk without space."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

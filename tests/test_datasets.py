@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from small_releases import CSV, FILES, GENOME, write_release
+from small_releases import CSV, FILES, GENOME, full_disk, write_release
 
 from recsys_core import datasets
 from recsys_core.errors import StudyError
@@ -309,8 +311,82 @@ def test_several_loads_may_build_the_same_cache_at_once(project):
 def test_a_cache_that_cannot_be_written_is_named(project):
     write_release("ml-1m", project / "data" / "ml-1m")
     (project / "data" / "cache").write_text("a file where a folder is needed")
-    with pytest.raises(StudyError, match=r"The cache .*ml-1m cannot be written .*; free space or make it writable"):
+    with pytest.raises(StudyError, match=r"The cache .*ml-1m cannot be written .*; free space, make it writable"):
         datasets.load("ml-1m")
+
+
+def test_a_disk_that_is_full_while_caching_is_named_and_leaves_the_cache_as_it_was(project):
+    folder = write_release("ml-1m", project / "data" / "ml-1m")
+    with full_disk(), pytest.raises(StudyError, match=r"ml-1m cannot be written \(.*File too large.*\); free space"):
+        datasets.load("ml-1m")
+    cached = project / "data" / "cache"
+    assert list(cached.iterdir()) == []
+    datasets.load("ml-1m")
+    before = {file.name: file.read_bytes() for file in (cached / "ml-1m").iterdir()}
+    write_release("ml-1m", folder, ratings_dat="1::10::2::978300760\n")
+    with full_disk(), pytest.raises(StudyError, match="free space"):
+        datasets.load("ml-1m")
+    assert {file.name: file.read_bytes() for file in (cached / "ml-1m").iterdir()} == before
+    assert [path.name for path in cached.iterdir()] == ["ml-1m"]
+
+
+@pytest.mark.parametrize("file", ["meta.json", "ratings.parquet"])
+def test_a_folder_in_the_place_of_a_cached_file_is_named_with_the_command_that_mends_it(project, file):
+    write_release("ml-1m", project / "data" / "ml-1m")
+    folder = project / "data" / "cache" / "ml-1m"
+    (folder / file / "x").mkdir(parents=True)
+    with pytest.raises(StudyError, match=rf"cannot be written .* or run: rm -r {folder}$"):
+        datasets.load("ml-1m")
+    shutil.rmtree(folder)
+    assert datasets.load("ml-1m").source == "local folder"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write and read everything")
+def test_folders_and_files_without_permission_are_named(project):
+    folder = write_release("ml-1m", project / "data" / "ml-1m")
+    (project / "data").chmod(0o500)
+    with pytest.raises(StudyError, match=r"cannot be written .*Permission denied.*make it writable"):
+        datasets.load("ml-1m")
+    (project / "data").chmod(0o700)
+    (folder / "users.dat").chmod(0)
+    with pytest.raises(StudyError, match=r"users.dat cannot be read \(Permission denied\)"):
+        datasets.load("ml-1m")
+
+
+def test_a_local_file_that_cannot_be_read_is_named_as_such(project, monkeypatch):
+    write_release("ml-1m", project / "data" / "ml-1m")
+    opened = type(project).open
+
+    def refusing(path, *arguments, **options):
+        if path.name == "users.dat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(type(project), "open", refusing)
+    with pytest.raises(StudyError, match=r"users.dat cannot be read \(Permission denied\); check its permissions"):
+        datasets.load("ml-1m")
+
+
+def test_of_several_valid_versions_the_one_found_is_named(project, monkeypatch, caplog):
+    write_release("ml-latest-small", project / "data" / "ml-latest-small")
+    release = sources.RELEASES["ml-latest-small"]
+    with caplog.at_level("INFO"):
+        sha256 = datasets.load("ml-latest-small").sha256
+    (record,) = [record for record in caplog.records if sha256 in record.getMessage()]
+    assert record.levelname == "WARNING" and "a version that was not seen" in record.getMessage()
+    caplog.clear()
+    monkeypatch.setitem(sources.RELEASES, "ml-latest-small", replace(release, versions={sha256: "the small one"}))
+    shutil.rmtree(project / "data" / "cache")
+    with caplog.at_level("INFO"):
+        datasets.load("ml-latest-small")
+    (record,) = [record for record in caplog.records if sha256 in record.getMessage()]
+    assert record.levelname == "INFO" and "the small one" in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["ml-latest-small", "ncf-ml-1m", "sasrec-ml-1m"])
+def test_the_copies_seen_are_those_that_are_recorded(name):
+    data, release = local(name), PUBLISHED[name]
+    assert data.sha256 in {release.tables_sha256, *release.versions}
 
 
 def test_a_published_set_with_repeated_rows_is_refused(project):

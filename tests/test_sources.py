@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import threading
 import zipfile
 from dataclasses import replace
@@ -8,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
-from small_releases import FILES, write_release
+from small_releases import FILES, full_disk, write_release
 
 from recsys_core.errors import StudyError
 from releases import sources
@@ -54,6 +55,11 @@ def offered(name, url, content=None):
     """The release with another address; with the MD5 of `content`, or none."""
     known = None if content is None else f"md5:{hashlib.md5(content).hexdigest()}"
     return replace(RELEASES[name], downloads={url: known})
+
+
+def md5_that_never_changes(path, algorithm):
+    """A hash that two files may share, beside one that they do not."""
+    return "the published one" if algorithm == "md5" else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 UNREACHABLE = "http://127.0.0.1:9/ml-100k.zip"
@@ -105,6 +111,132 @@ def test_a_download_that_is_no_archive_of_the_files_is_deleted_and_refused(proje
     with pytest.raises(StudyError, match=r"deleted, it is no archive of ratings.dat, movies.dat, users.dat"):
         sources.find("ml-1m", offered("ml-1m", f"{address}/ml-1m.zip"), project / "scratch")
     assert not (project / "scratch" / "ml-1m.zip").exists()
+
+
+def encrypted(content):
+    """The archive with the flag of encryption at every member."""
+    return with_field(content, 6, 8, 1)
+
+
+def of_unknown_method(content):
+    return with_field(content, 8, 10, 99)
+
+
+def with_field(content, at, in_directory, value):
+    """The archive with another value in the same two bytes of its local headers and its directory."""
+    changed = bytearray(content)
+    for signature, offset in ((b"PK\x03\x04", at), (b"PK\x01\x02", in_directory)):
+        start = -1
+        while (start := content.find(signature, start + 1)) >= 0:
+            changed[start + offset : start + offset + 2] = value.to_bytes(2, "little")
+    return bytes(changed)
+
+
+def damaged(method):
+    """An archive of one compressed file with a hole in it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        for file in FILES["ml-1m"]:
+            archive.writestr(file, "".join(str(number) for number in range(5000)))
+    changed = bytearray(content.getvalue())
+    changed[100:400] = bytes(300)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (encrypted(archive_of("ml-1m")), "encrypted"),
+        (of_unknown_method(archive_of("ml-1m")), "compression method is not supported"),
+        (damaged(zipfile.ZIP_DEFLATED), ""),
+        (damaged(zipfile.ZIP_BZIP2), ""),
+        (damaged(zipfile.ZIP_LZMA), ""),
+        (archive_of("ml-1m")[:-30], "not a zip file"),
+        (archive_of("ml-1m")[60:], ""),
+        (b"", "not a zip file"),
+        (archive_of("ml-100k"), "it lacks 'ratings.dat'"),
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_is_deleted_and_refused_in_one_sentence(project, server, content, reason):
+    folder, address = server
+    (folder / "ml-1m.zip").write_bytes(content)
+    with pytest.raises(StudyError, match=rf"deleted, it is no archive of ratings.dat.*{reason}") as caught:
+        sources.find("ml-1m", offered("ml-1m", f"{address}/ml-1m.zip"), project / "scratch")
+    assert "\n" not in str(caught.value)
+    assert not (project / "scratch" / "ml-1m.zip").exists()
+
+
+def test_a_disk_that_is_full_while_unpacking_is_not_taken_for_a_damaged_archive(project, server):
+    folder, address = server
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in FILES["ml-1m"]:
+            archive.writestr(file, "1::2::3::4\n" * 10_000)
+    (folder / "ml-1m.zip").write_bytes(content.getvalue())
+    release = offered("ml-1m", f"{address}/ml-1m.zip")
+    for left in (100, 5_000):
+        with full_disk(left), pytest.raises(OSError, match="File too large"):
+            sources.find("ml-1m", release, project / "scratch")
+    assert len(sources.find("ml-1m", release, project / "scratch").origin) == 1
+
+
+def served(folder, address, name, comment):
+    """Offer another archive of the same files."""
+    content = io.BytesIO(archive_of(name))
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.comment = comment
+    (folder / f"{name}.zip").write_bytes(content.getvalue())
+    return offered(name, f"{address}/{name}.zip"), hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def test_the_sha256_of_a_first_download_is_kept_and_another_file_with_the_same_md5_refused(
+    project, server, monkeypatch
+):
+    folder, address = server
+    release, first = served(folder, address, "ml-1m", b"first")
+    known = replace(release, downloads={url: "md5:the published one" for url in release.downloads})
+    monkeypatch.setattr(sources, "digest", lambda path, algorithm="sha256": md5_that_never_changes(path, algorithm))
+    sources.find("ml-1m", known, project / "scratch")
+    kept = project / "data" / "downloads.json"
+    assert json.loads(kept.read_text()) == {f"{address}/ml-1m.zip": first}
+    sources.find("ml-1m", known, project / "scratch")
+    _, other = served(folder, address, "ml-1m", b"other")
+    with pytest.raises(
+        StudyError, match=f"deleted, its sha256 is {other} instead of {first}, that of its first download"
+    ):
+        sources.find("ml-1m", known, project / "scratch")
+    assert json.loads(kept.read_text()) == {f"{address}/ml-1m.zip": first}
+
+
+def test_another_version_of_a_file_that_changes_over_time_is_taken_named_and_kept(project, server, caplog):
+    folder, address = server
+    release, first = served(folder, address, "ml-latest-small", b"first")
+    sources.find("ml-latest-small", release, project / "scratch")
+    assert caplog.records == []
+    release, other = served(folder, address, "ml-latest-small", b"other")
+    sources.find("ml-latest-small", release, project / "scratch")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and other in record.getMessage() and first in record.getMessage()
+    assert json.loads((project / "data" / "downloads.json").read_text()) == {f"{address}/ml-latest-small.zip": other}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 10**5])
+def test_damaged_hashes_of_downloads_are_named_with_the_command_that_mends_them(project, server, content):
+    folder, address = server
+    release, _ = served(folder, address, "ml-1m", b"")
+    kept = project / "data" / "downloads.json"
+    kept.parent.mkdir()
+    kept.write_text(content)
+    with pytest.raises(StudyError, match=rf"is damaged; run: rm {kept}"):
+        sources.find("ml-1m", release, project / "scratch")
+
+
+def test_a_file_with_a_published_sha256_needs_no_record(project, server):
+    folder, address = server
+    release, first = served(folder, address, "ml-1m", b"")
+    known = replace(release, downloads={url: f"sha256:{first}" for url in release.downloads})
+    sources.find("ml-1m", known, project / "scratch")
+    assert not (project / "data").exists()
 
 
 def test_benchmark_files_are_downloaded_one_by_one(project, server):
