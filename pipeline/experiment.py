@@ -8,11 +8,10 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch.backends.cpu import get_cpu_capability
 
-from pipeline.gate import ROUNDING, Check, Gate, GivenScores
+from pipeline.gate import Check, Gate, GivenScores
 from pipeline.notebook import Notebook
 from pipeline.results import CELL, leaderboard, public_versions
 from pipeline.store import METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
@@ -80,12 +79,6 @@ def selected(model: Recommender, split: Split, seed: int) -> Selection:
 NO_METRICS = pd.DataFrame(columns=METRIC_COLUMNS)
 
 
-def _equal(stored: pd.DataFrame, fresh: pd.DataFrame) -> bool:
-    """Whether two tables of metrics hold the same values, to the six decimals of imported runs."""
-    pairs = stored.merge(fresh, "left", ["variant", "metric"])
-    return bool(np.allclose(pairs["value_x"], pairs["value_y"], rtol=0, atol=ROUNDING, equal_nan=True))
-
-
 def rows_sha256(rows: Interactions) -> str:
     """SHA-256 of coded rows in their order, with ratings and times."""
     columns = (rows.users, rows.items, rows.ratings, rows.times)
@@ -145,9 +138,8 @@ class Experiments:
                 self._check_measuring(split)
             cell, wanted = self.store.cell(self.identity(model, split)), self._reported(model, split, seeds)
             fit = fits.setdefault(split.roles.tobytes(), self._fits(model, split, cell))
-            runs = self._runs(
-                f"{name} ({settings}), {split.protocol} {split.variant}".strip(), cell, fit, wanted, place == 0 and main
-            )
+            what = f"{name} ({settings}), {split.protocol} {split.variant}".strip()
+            runs = self._runs(what, cell, split, fit, wanted, place == 0 and main)
             self._collect(name, settings, model, split, runs, wanted)
             self._remember(name, split, fit, wanted[0])
         fitted = next(iter(fits.values())).fitted
@@ -171,13 +163,50 @@ class Experiments:
             self.store.add(identity, name, selections={seed: fresh})
         return fresh
 
-    def identity(self, model: Recommender, split: Split) -> Identity:
+    def train(
+        self,
+        name: str,
+        model: Recommender,
+        rows: Interactions,
+        validation: Interactions | None = None,
+        seed: int = 0,
+        history: Interactions | None = None,
+    ) -> Recommender:
+        """Fit a copy of a model on rows that are no split's, validated or not, and return it; how it began is stored and compared.
+
+        What is computed from it belongs into a function given to `Notebook.keep`, so that it is trained only where nothing is kept.
+        """
+        unfinished = self.notebook.policy == "prefix" and model.chaotic
+        fitted = copy(model).fit(rows, validation, seed, history, stop_after=model.beginning if unfinished else None)
+        began, exact = fitted.history_, {"rows": rows_sha256(rows)}
+        path = {} if began is None else began.path
+        if not path or not self.notebook.is_default:
+            return fitted
+        if began is not None and began.first_batch:
+            exact["first batch"] = began.first_batch
+        kind = {"protocol": "fit", "variant": "" if validation is None else "validated"}
+        identity = replace(self.identity(model, None), split=exact["rows"][:12], **kind)
+        stored = self.store.cell(identity).runs.get(seed)
+        fresh = Run(seed, NO_METRICS, None, {}, path, exact, self._made_by())
+        if stored is not None and not self.notebook.replace:
+            self._contradictions(self.gate.passes(self.gate.beginning(f"{name}, seed {seed}", stored, fresh)))
+        elif self.notebook.policy == "write" or self.notebook.replace:
+            self.store.add(identity, name, [fresh])
+        elif self.notebook.is_strict:
+            raise StudyError(self._missing(f"{name}, seed {seed}"))
+        return fitted
+
+    @staticmethod
+    def _made_by() -> dict[str, str]:
+        return {"versions": public_versions(), "arithmetic": get_cpu_capability()}
+
+    def identity(self, model: Recommender, split: Split | None) -> Identity:
         """What a run of this model follows from: data, split, settings asked for (validation may choose fewer epochs), device."""
         return Identity(
             data=self.data.sha256[:12],
-            split=split.sha256[:12],
-            protocol=split.protocol,
-            variant=split.variant,
+            split="" if split is None else split.sha256[:12],
+            protocol="" if split is None else split.protocol,
+            variant="" if split is None else split.variant,
             device=resolve_device(getattr(model, "device", "cpu")).type,
             **described(model),
         )
@@ -190,7 +219,7 @@ class Experiments:
         self.measured.add(identity.key)
         cell = self.store.cell(identity)
         fits = Fits(GivenScores(), split, {}, None)
-        fresh = self._measured(fits, 0)
+        fresh = self._measured(fits, split, 0)
         if 0 in cell.runs and not self.notebook.replace:
             self._contradictions(self.gate.passes(self.gate.given(name, cell.runs[0], fresh)))
         elif self.notebook.policy == "write" or self.notebook.replace:
@@ -220,35 +249,37 @@ class Experiments:
         """The seeds to report; folds are replicates, so that `rating-5fold` takes one seed a fold."""
         return seeds if model.traits.stochastic and split.protocol != "rating-5fold" else seeds[:1]
 
-    def _runs(self, what: str, cell: Cell, fits: Fits, seeds: list[int], main: bool) -> Cell:
+    def _runs(self, what: str, cell: Cell, split: Split, fits: Fits, seeds: list[int], main: bool) -> Cell:
         """The cell with the runs of all seeds: stored ones where what is trained all the same confirms them, else fresh ones."""
         self.notebook.used.add(f"{cell.identity.key} {seeds}")
         missing, policy = cell.lacks(seeds), self.notebook.policy
         if self.notebook.is_strict and not self.notebook.replace:
-            self._refuse_missing(what, cell, fits, missing)
-        again = {seed: self._measured(fits, seed) for seed in self._trained_again(seeds, main) if seed not in missing}
+            self._refuse_missing(what, cell, fits, missing, main)
+        again = {
+            seed: self._measured(fits, split, seed) for seed in self._trained_again(seeds, main) if seed not in missing
+        }
         wrong = [] if self.notebook.replace else self._checked(what, cell, fits, again)
         self._contradictions(wrong)
         if wrong:
             fits.forget()
             cell, again, missing = Cell(cell.identity), {}, seeds
-        added = [self._measured(fits, seed) for seed in missing]
-        added += [self._filled(cell.runs[seed], run) for seed, run in again.items()]
+        added = [self._measured(fits, split, seed) for seed in missing]
+        added += [self._filled(cell, run) for run in again.values()]
         if policy == "write" or (self.notebook.replace and self.notebook.is_default):
             return self.store.add(cell.identity, what, added, fits.selections if fits.model.chooses else None)
         return self._with(cell, fits, added if not cell.runs or wrong else added[: len(missing)])
 
-    def _filled(self, stored: Run, fresh: Run) -> Run:
-        """A stored run with what it lacks; the fresh one where it is to take its place."""
+    def _filled(self, cell: Cell, fresh: Run) -> Run:
+        """A stored run with how its training began, if that is not known yet; the fresh one where it is to take its place."""
+        stored = cell.runs[fresh.seed]
         if self.notebook.replace:
             return fresh
-        users = fresh.users if stored.users is None and _equal(stored.metrics, fresh.metrics) else stored.users
-        return replace(stored, path=stored.path or fresh.path, exact=fresh.exact | stored.exact, users=users)
+        return replace(stored, path=stored.path or fresh.path, exact=fresh.exact | stored.exact)
 
-    def _refuse_missing(self, what: str, cell: Cell, fits: Fits, missing: list[int]) -> None:
+    def _refuse_missing(self, what: str, cell: Cell, fits: Fits, missing: list[int], main: bool) -> None:
         if missing:
             raise StudyError(self._missing(f"{what}, seed {missing[0]}"))
-        if fits.model.chooses and not cell.selections:
+        if main and fits.model.chooses and not cell.selections:
             raise StudyError(self._missing(f"what validation chooses for {what}"))
 
     @staticmethod
@@ -263,9 +294,9 @@ class Experiments:
             return seeds
         return seeds[:1] if main else []
 
-    def _measured(self, fits: Fits, seed: int) -> Run:
+    def _measured(self, fits: Fits, split: Split, seed: int) -> Run:
         """Train (or take) the model of a seed and measure it, unless its training was ended before."""
-        model, split = fits.of(seed), fits.split
+        model = fits.of(seed)
         unfinished = fits.stop_after is not None
         summary, users = (NO_METRICS, None) if unfinished else measure(model, split, fits.rows)
         history = model.history_
@@ -273,8 +304,7 @@ class Experiments:
         if history is not None and history.first_batch:
             exact["first batch"] = history.first_batch
         facts = {"epochs": getattr(model, "epochs", 0), "parameters": model.n_parameters}
-        made_by = {"versions": public_versions(), "arithmetic": get_cpu_capability()}
-        return Run(seed, summary, users, facts, {} if history is None else history.path, exact, made_by)
+        return Run(seed, summary, users, facts, {} if history is None else history.path, exact, self._made_by())
 
     def _checked(self, what: str, cell: Cell, fits: Fits, fresh: dict[int, Run]) -> list[Check]:
         """What of fresh runs contradicts the stored ones; an unfinished model is compared by how it began."""
@@ -307,12 +337,10 @@ class Experiments:
             "data_sha256": cell.identity.data,
             "split_sha256": cell.identity.split,
             "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
-            "device": cell.identity.device,
         }
         for run in (cell.runs[seed] for seed in seeds):
-            rows = run.metrics.assign(
-                seed=run.seed, **labels, **run.facts, **identity, versions=run.made_by["versions"]
-            )
+            provenance = identity | {"versions": run.made_by["versions"], "device": cell.identity.device}
+            rows = run.metrics.assign(seed=run.seed, **labels, **run.facts, **provenance)
             self.results = pd.concat([self.results, rows], ignore_index=True)
         users = cell.users_of(seeds)
         if users is not None and len(users):

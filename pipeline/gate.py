@@ -184,7 +184,8 @@ class Gate:
     @cached_property
     def n_compared(self) -> int:
         """Cells whose end is compared when a study is made: those of networks whose beginning is stored."""
-        cells = (content["runs"].values() for content in self.store.contents())
+        contents = (each for each in self.store.contents() if each["identity"]["protocol"] in MEASUREMENTS)
+        cells = (content["runs"].values() for content in contents)
         return max(1, sum(any(run["path"] for run in runs) for runs in cells))
 
 
