@@ -52,23 +52,42 @@ class Ranking:
         return table.rename_axis("metric").reset_index().astype({"n_users": int, "n_missing": int})
 
 
-def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and items (B, k) of the best scores; `topk` puts NaN first, so that looking at these finds every NaN."""
+def _checked(scores: Tensor, name: str, size: tuple[int, int] | None = None) -> Tensor:
+    """(B, I) scores as numbers with a fraction; StudyError names the model and the sizes where they are of another shape."""
+    found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    if isinstance(found, str) or len(found) != 2 or found != (size or found):
+        wanted = (
+            "a row for each user and a column for each item" if size is None else f"{size[0]} users and {size[1]} items"
+        )
+        raise StudyError(
+            f"{name} gives scores of shape {found} for {wanted}: its score() must return one of each pair."
+        )
+    if scores.is_complex():
+        raise StudyError(f"{name} gives complex scores, which have no order: its score() must return real numbers.")
+    if scores.dtype in (torch.float16, torch.bfloat16):  # which numpy and some sorts lack
+        return scores.float()
+    return scores if scores.is_floating_point() else scores.double()
+
+
+def _best(scores: Tensor, k: int, name: str) -> tuple[Tensor, Tensor]:
+    """Values and items (B, k) of the best scores; `topk` puts NaN first and then +inf, so that looking at these finds every one."""
     values, items = scores.topk(k, dim=1)
-    if values.isnan().any():
-        raise StudyError("A score is NaN: the model has diverged or was given features that are NaN.")
+    if not (values[:, :1] < torch.inf).all():
+        found = "NaN" if values.isnan().any() else "+inf"
+        raise StudyError(f"A score is {found}: {name} has diverged or was given features that are not finite.")
     return values, items
 
 
-def top_k(scores: Tensor, k: int) -> Tensor:
+def top_k(scores: Tensor, k: int, name: str = "the model") -> Tensor:
     """Return the (B, k) best items of (B, I) scores; ties by item code, lowest first; -1 where only -inf is left.
 
-    Raises StudyError for k outside the catalogue and for NaN scores.
+    Raises StudyError for k outside the catalogue and for scores, of the model of this name, that are NaN, +inf or no matrix.
     """
+    scores = _checked(scores, name)
     n_items = scores.shape[1]
     if not 1 <= k <= n_items:
         raise StudyError(f"k={k}: a list can hold 1 to {n_items} items, the size of the catalogue.")
-    values, items = _best(scores, min(k + 1, n_items))
+    values, items = _best(scores, min(k + 1, n_items), name)
     tied = ((values[:, :-1] == values[:, 1:]) & ~values[:, :-1].isneginf()).any(dim=1).nonzero().squeeze(1)
     if len(tied):  # only a stable sort orders equal scores by item
         items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, : items.shape[1]]
@@ -92,15 +111,16 @@ def _compare(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[np.ndarray, 
     return torch.cat(above).cpu().numpy(), torch.cat(tied).cpu().numpy()
 
 
-def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int) -> Hits:
+def top_hits(scores: Tensor, rows: np.ndarray, items: np.ndarray, cutoff: int, name: str = "the model") -> Hits:
     """Find which relevant (row, item) pairs reach the first `cutoff` of (B, I) scores, and at which rank.
 
     Only relevant items at or above the user's `cutoff`-th best score are compared with the whole row, which is what makes
     exact ranks cheap. Relevant items with equal scores follow one another; irrelevant ones of the same score count half. What
-    scores -inf is in no list and never a hit. Raises StudyError for NaN scores.
+    scores -inf is in no list and never a hit. Raises StudyError for scores as `top_k` does.
     """
+    scores = _checked(scores, name)
     n_relevant = np.bincount(rows, minlength=scores.shape[0])
-    threshold = _best(scores, min(cutoff, scores.shape[1]))[0][:, -1]
+    threshold = _best(scores, min(cutoff, scores.shape[1]), name)[0][:, -1]
     row, item = (torch.as_tensor(codes, device=scores.device) for codes in (rows, items))
     values = scores[row, item]
     near = ((values >= threshold[row]) & ~values.isneginf()).nonzero().squeeze(1)
@@ -154,6 +174,27 @@ class RankingTask:
         if not all(1 <= cutoff <= n_items for cutoff in self.cutoffs):
             raise StudyError(f"cutoffs={self.cutoffs}: each must lie between 1 and the {n_items} items there are.")
         _check_rows(self.train, self.history, self.test, self.allow_overlap)
+        if self.negatives is not None:
+            self._check_negatives(self.negatives)
+
+    def _check_negatives(self, negatives: np.ndarray) -> None:
+        """Refuse negatives that are not a row of item codes for each user, and users with another number of test items than one."""
+        n_users, n_items = self.test.n_users, self.test.n_items
+        if negatives.ndim != 2 or len(negatives) != n_users or not ((negatives >= 0) & (negatives < n_items)).all():
+            raise StudyError(
+                f"The negatives must be a row of item codes from 0 to {n_items - 1} for each of {n_users} users."
+            )
+        counts = self.test.user_counts[self.asked]
+        if (counts != 1).any():
+            user, count = self.asked[counts != 1][0], counts[counts != 1][0]
+            raise StudyError(
+                f"User code {user} has {count} test items; beside negatives each user needs one: pass no negatives."
+            )
+
+    @property
+    def asked(self) -> np.ndarray:
+        """The users who are ranked, in ascending order."""
+        return np.unique(self.test.users if self.users is None else self.users)
 
     @property
     def seen(self) -> Interactions:
@@ -162,7 +203,7 @@ class RankingTask:
 
     def batches(self) -> Iterator[np.ndarray]:
         """Yield users in batches: first those with a history, then those without, never mixed."""
-        users = np.unique(self.test.users if self.users is None else self.users)
+        users = self.asked
         known = self.seen.user_counts[users] > 0
         size = max(1, CHUNK_CELLS // self.test.n_items)
         for group in (users[known], users[~known]):
@@ -199,12 +240,14 @@ def known_of(
 
 def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tuple[pd.DataFrame, Tensor, Hits]]:
     """Yield, for every batch, what is known of its users, their scores (B, I) of candidates (others -inf), and their hits."""
+    name = type(model).__name__
     for users in task.batches():
         told, attributes = known_of(model, task.seen, task.history, users)
         codes = torch.as_tensor(users)
         with torch.inference_mode():
-            scores = task.candidates(model.score(codes, told, attributes).clone(), users)
-            hits = top_hits(scores, *_pairs(task.test.binary, users), cutoff)
+            scores = _checked(model.score(codes, told, attributes), name, (len(users), task.test.n_items))
+            scores = task.candidates(scores.clone(), users)
+            hits = top_hits(scores, *_pairs(task.test.binary, users), cutoff, name)
         frame = pd.DataFrame({"user": users, "known": task.seen.user_counts[users] > 0})
         frame["fallback"] = model.fallback(codes, told, attributes).cpu().numpy()
         yield frame.assign(n_relevant=hits.n_relevant), scores, hits
@@ -213,12 +256,13 @@ def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tupl
 def rank(model: Recommender, task: RankingTask) -> Ranking:
     """Rank every candidate for every test user and measure; metrics as columns `metric@cutoff`.
 
-    Raises StudyError where test rows were seen in training (unless allowed), for cut-offs beyond the catalogue and NaN scores.
+    Raises StudyError where test rows were seen in training (unless allowed), for cut-offs beyond the catalogue and for scores
+    that are NaN, +inf or of another shape than the users and items.
     """
     frames, lists = [], []
     largest = max(task.cutoffs)
     for frame, scores, hits in _scored(model, task, largest):
-        best = top_k(scores, largest).cpu().numpy()
+        best = top_k(scores, largest, type(model).__name__).cpu().numpy()
         frames.append(frame.assign(**_measure(task, frame["user"].to_numpy(), hits, best)))
         lists.append(best)
     table = pd.concat(frames, ignore_index=True)
@@ -259,7 +303,8 @@ def rate(
 ) -> pd.DataFrame:
     """Predict every test row at its time: columns user, item, actual, predicted (stars), squared_error, absolute_error, fallback.
 
-    Raises StudyError without test rows, where one was seen in training, and for models that do not predict ratings.
+    Raises StudyError without test rows, where one was seen in training, for models that do not predict ratings, and for predictions
+    that are not finite or not one a row.
     """
     seen = train if history is None else history
     _check_rows(train, history, test, allow_overlap)
@@ -271,12 +316,21 @@ def rate(
             users, items, times = (column[group] for column in rows)
             told, attributes = known_of(model, seen, history, users.numpy())
             with torch.inference_mode():
-                predicted[group] = model.predict(users, items, told, attributes, times).float().cpu()
+                predicted[group] = _stars(model.predict(users, items, told, attributes, times), len(users), model)
             fallback[group] = model.fallback(users, told, attributes).cpu()
     actual, estimate = test.ratings.astype(np.float64), predicted.double().numpy()
     table = pd.DataFrame({"user": test.users, "item": test.items, "actual": actual, "predicted": estimate})
     errors = {"squared_error": (estimate - actual) ** 2, "absolute_error": np.abs(estimate - actual)}
     return table.assign(**errors, fallback=fallback.numpy())
+
+
+def _stars(predicted: Tensor, n_rows: int, model: Recommender) -> Tensor:
+    """(N,) predicted stars; StudyError where there are more or fewer, and where one is not finite."""
+    if tuple(predicted.shape) != (n_rows,):
+        raise StudyError(f"{type(model).__name__} predicts stars of shape {tuple(predicted.shape)} for {n_rows} rows.")
+    if not predicted.isfinite().all():
+        raise StudyError(f"A predicted rating of {type(model).__name__} is not finite: the model has diverged.")
+    return predicted.float().cpu()
 
 
 def rmse(rated: pd.DataFrame) -> float:

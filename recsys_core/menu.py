@@ -117,13 +117,15 @@ class Session:
     def quality(self) -> str:
         """RMSE in stars on the rows of the fit and on unseen ones; of a model without stars, how well it ranks."""
         tell("Measuring …")
-        return self._errors() if self.model.traits.predicts_ratings else self._ranking()
+        return self._errors() if self.model.rates else self._ranking()
 
     def _ranking(self) -> str:
         cutoff = min(10, len(self.vocabulary.item_ids))
         task = evaluate.RankingTask(self.split.refit, self.split.test, cutoffs=(cutoff,))
         users = evaluate.rank(self.model, task).users
         why = f"{type(self.model).__name__} ranks films and does not predict ratings, so there is no RMSE"
+        if self.model.traits.predicts_ratings:
+            why = "All ratings of these data are the same, so that there are no stars to predict and no RMSE"
         hits, found = users[f"precision@{cutoff}"].mean() * cutoff, users[f"ndcg@{cutoff}"].mean()
         return f"{why}. Of {cutoff} films that it lists, {hits:.2f} are among a user's unseen rows (NDCG@{cutoff} {found:.3f})."
 

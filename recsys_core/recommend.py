@@ -24,7 +24,7 @@ def recommend(
     """
     user = int(vocabulary.user_codes(user_id)[0])
     rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"])
-    items, scores = _best(model.score(torch.tensor([user])), rated, k)
+    items, scores = _best(model, model.score(torch.tensor([user])), rated, k)
     if not len(items):
         raise StudyError(f"User {user_id!r} has rated every film of the catalogue: there is nothing left to recommend.")
     if model.rates:
@@ -44,7 +44,7 @@ def recommend_new(
     """
     require_features(model)
     nobody, nothing = torch.tensor([0]), model.train_.take(np.zeros(0, np.int64))
-    items, scores = _best(model.score(nobody, nothing, features), np.zeros(0, np.int64), k)
+    items, scores = _best(model, model.score(nobody, nothing, features), np.zeros(0, np.int64), k)
     if model.rates:
         same = features.take(np.zeros(len(items), np.int64))
         scores = model.predict(nobody.repeat(len(items)), torch.as_tensor(items), nothing, same).cpu().numpy()
@@ -75,11 +75,11 @@ def reasons(train: Interactions, user: int, items: np.ndarray) -> np.ndarray:
     return np.where(together.max(axis=1) > 0, liked[together.argmax(axis=1)], -1)
 
 
-def _best(scores: torch.Tensor, rated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(model: Recommender, scores: torch.Tensor, rated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best items that are not rated, and their scores, from (1, I) scores."""
     scores = scores.cpu().clone()
     scores[0, torch.as_tensor(rated)] = -torch.inf
-    best = top_k(scores, k)[0]
+    best = top_k(scores, k, type(model).__name__)[0]
     items = best[best >= 0].numpy()
     return items, scores[0, items].numpy()
 

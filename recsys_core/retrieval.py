@@ -20,6 +20,9 @@ class VectorIndex:
 
     def __init__(self, vectors: Tensor, n_lists: int = 0, n_probes: int = 8) -> None:
         self.vectors = _finite(vectors, "item")
+        if not 0 <= n_lists <= len(vectors) or n_probes < 1:
+            cells = f"n_lists={n_lists}, n_probes={n_probes}: {len(vectors)} vectors make 0 to {len(vectors)} lists"
+            raise StudyError(f"{cells}, of which 1 or more are looked into.")
         self.index = None
         if n_lists:
             try:

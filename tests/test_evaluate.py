@@ -278,12 +278,115 @@ def test_nan_scores_are_refused_and_not_counted_as_misses(measure: Any) -> None:
         measure(Table(table=scores).fit(train), RankingTask(train, test, cutoffs=(3,)))
 
 
+MEASURES: list[Any] = [rank, mean_ndcg, lambda model, task: top_k(model.score(torch.as_tensor([0])), 3)]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_infinite_scores_are_refused_by_the_models_name_and_minus_infinity_is_allowed(measure: Any) -> None:
+    train, test = halves(1)
+    scores = some_scores(1, 5)
+    task = RankingTask(train, test, cutoffs=(3,))
+    for user in range(12):
+        scores[user, sorted(set(range(15)) - items_of(train, user))[0]] = -np.inf
+    measure(Table(table=scores).fit(train), task)
+    scores[scores == -np.inf] = np.inf
+    with pytest.raises(StudyError, match=r"A score is \+inf: (Table|the model) has diverged"):
+        measure(Table(table=scores).fit(train), task)
+
+
+class Askew(Table):
+    """Gives scores of another shape, type or place than asked for."""
+
+    change: ClassVar[Any]
+
+    def _scores(self, users: torch.Tensor, history: Interactions) -> torch.Tensor:
+        return type(self).change(super()._scores(users, history))
+
+
+@pytest.mark.parametrize("measure", [rank, mean_ndcg])
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda scores: scores[:, :-1], r"\(12, 14\)"),
+        (lambda scores: torch.cat([scores, scores[:, :1]], dim=1), r"\(12, 16\)"),
+        (lambda scores: scores[:1], r"\(1, 15\)"),
+        (lambda scores: torch.cat([scores, scores[:1]]), r"\(13, 15\)"),
+        (lambda scores: scores[0], r"\(15,\)"),
+        (lambda scores: scores.T, r"\(15, 12\)"),
+        (lambda scores: scores[None], r"\(1, 12, 15\)"),
+        (lambda scores: scores.numpy(), "ndarray"),
+    ],
+)
+def test_scores_of_another_shape_are_refused_with_both_sizes(
+    measure: Any, change: Any, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Askew, "change", change, raising=False)
+    rows = random_interactions(0, 12, 15, 180)
+    test = np.arange(180) % 3 == 0
+    model = Askew(table=some_scores(1, 5)).fit(rows.take(~test))
+    task = RankingTask(rows.take(~test), rows.take(test), cutoffs=(3,))
+    with pytest.raises(StudyError, match=f"Askew gives scores of shape {found} for 12 users and 15 items"):
+        measure(model, task)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8, torch.float64, torch.float16, torch.bfloat16])
+def test_the_type_of_the_scores_changes_nothing(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = halves(5)
+    task = RankingTask(train, test, cutoffs=(3, 15))
+    expected = rank(Table(table=some_scores(5, 9)).fit(train), task)
+    monkeypatch.setattr(Askew, "change", lambda scores: scores.to(kind), raising=False)
+    model = Askew(table=some_scores(5, 9)).fit(train)
+    assert rank(model, task).users.equals(expected.users) and (rank(model, task).lists == expected.lists).all()
+
+
+def test_large_whole_scores_are_told_apart_and_complex_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert top_k(torch.tensor([[2**40, 2**40 + 1, 0]]), 3).tolist() == [[1, 0, 2]]
+    with pytest.raises(StudyError, match="the model gives complex scores"):
+        top_k(torch.zeros(2, 3, dtype=torch.complex64), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda stars: stars[:1], r"Crooked predicts stars of shape \(1,\) for 4 rows"),
+        (lambda stars: stars[:, None], r"of shape \(4, 1\) for 4 rows"),
+        (lambda stars: stars * np.nan, "A predicted rating of Crooked is not finite"),
+        (lambda stars: stars / 0, "A predicted rating of Crooked is not finite"),
+    ],
+)
+def test_predictions_that_are_not_finite_or_not_one_a_row_are_refused(change: Any, said: str) -> None:
+    class Crooked(Table):
+        def _ratings(self, users: torch.Tensor, items: torch.Tensor, history: Interactions) -> torch.Tensor:
+            return change(super()._ratings(users, items, history))
+
+    train = make_interactions([(0, 0), (1, 1)], 2, 4, ratings=[2, 4])
+    test = make_interactions([(0, 1), (0, 2), (1, 0), (1, 3)], 2, 4)
+    with pytest.raises(StudyError, match=said):
+        rate(Crooked(table=np.ones((2, 4))).fit(train), train, test)
+
+
+@pytest.mark.parametrize(
+    ("negatives", "said"),
+    [
+        (np.zeros((1, 3), np.int64), "a row of item codes from 0 to 4 for each of 2 users"),
+        (np.zeros(2, np.int64), "a row of item codes"),
+        (np.full((2, 3), -1), "a row of item codes"),
+        (np.full((2, 3), 5), "a row of item codes"),
+        (np.zeros((2, 3), np.int64), "User code 1 has 2 test items; beside negatives each user needs one"),
+    ],
+)
+def test_negatives_that_do_not_fit_the_users_are_refused(negatives: np.ndarray, said: str) -> None:
+    train, test = make_interactions([(0, 0), (1, 0)], 2, 5), make_interactions([(0, 1), (1, 2), (1, 3)], 2, 5)
+    with pytest.raises(StudyError, match=said):
+        RankingTask(train, test, negatives=negatives, cutoffs=(1,))
+
+
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 9), n_levels=st.sampled_from([1, 2, 3, 50]))
 @few
 def test_lists_break_ties_by_item_code(seed: int, k: int, n_levels: int) -> None:
     scores = np.random.default_rng(seed).integers(0, n_levels, (5, 9)).astype(np.float32)
     scores[np.random.default_rng(seed + 1).random((5, 9)) < 0.3] = -np.inf
-    scores[np.random.default_rng(seed + 2).random((5, 9)) < 0.1] = np.inf
+    scores[np.random.default_rng(seed + 2).random((5, 9)) < 0.1] = np.finfo(np.float32).max
     lists = top_k(torch.as_tensor(scores), k)
     for mine, row in zip(scores.tolist(), lists.tolist()):
         best = sorted((i for i in range(9) if mine[i] > -np.inf), key=lambda i: (-mine[i], i))[:k]

@@ -147,6 +147,17 @@ def test_a_model_that_only_ranks_has_no_rmse_and_says_so(
     assert "Popularity ranks films and does not predict ratings, so there is no RMSE" in shown and "NDCG@10 0." in shown
 
 
+def test_data_without_opinions_have_lists_and_no_rmse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = data()
+    monkeypatch.setattr(menu, "load", lambda name: replace(made, ratings=made.ratings.assign(rating=1.0)))
+    typed(monkeypatch, "2", "3", "4", "3", "4")
+    assert __main__.main(["recommend", "--model", "svd", "--epochs", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "score" in shown and "stars  because" not in shown and "NDCG@10" in shown and "score()" not in shown
+
+
 def test_a_model_file_is_written_once_and_read_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "bias.safetensors"
     first = menu.Session.open("any", "bias", file, None).for_user("3", 4)
