@@ -9,7 +9,8 @@ def missing(lock: Path) -> list[str]:
     """Lines `name==version` of `lock` whose package is not installed, in whatever version."""
     installed = {(each.metadata["Name"] or "").lower().replace("_", "-") for each in metadata.distributions()}
     here = f'"{sys.version_info[0]}.{sys.version_info[1]}"'
-    lines = [line.partition(" ; ") for line in lock.read_text(encoding="utf-8").splitlines()]
+    written = lock.read_text(encoding="utf-8").splitlines()
+    lines = [line.partition(" ; ") for line in written if not line.startswith("#")]
     pins = [pin for pin, _, marker in lines if not marker or here in marker]
     return [pin for pin in pins if pin.split("==")[0].lower().replace("_", "-") not in installed]
 

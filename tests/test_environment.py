@@ -22,7 +22,8 @@ from pipeline.environment import STAMP, UNFINISHED, Refused, prepare_environment
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TOP = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
-LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines()]
+LINES = (ROOT / "requirements.lock").read_text().splitlines()
+LOCK = [Requirement(line) for line in LINES if not line.startswith("#")]
 HERE = [each for each in LOCK if each.marker is None or each.marker.evaluate()]
 PINS = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in HERE}
 IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
@@ -47,6 +48,10 @@ def test_every_line_of_the_lock_is_an_exact_pin_that_installs_anywhere():
         assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(each.specifier)), each
         assert not each.name.lower().startswith(("nvidia", "triton")) and not each.url
     assert PINS["torch"] == "2.13.0"
+
+
+def test_the_lock_has_no_hashes_and_says_why():
+    assert LINES[0].startswith("# Exact versions without hashes.") and not any("--hash" in line for line in LINES)
 
 
 def needed(requirements: list[str], extras: frozenset[str] = frozenset()) -> set[str]:
