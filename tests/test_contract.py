@@ -138,6 +138,22 @@ def test_an_empty_training_set_is_refused(case: Case) -> None:
 
 
 @having()
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True, "0", None])
+def test_a_seed_that_is_no_whole_number_from_0_is_refused(case: Case, seed: Any) -> None:
+    with pytest.raises(StudyError, match=f"seed={seed!r}: it must be a whole number from 0"):
+        build(*case).fit(board_of(case[0]), seed=seed)
+
+
+@having()
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_hyperparameter_that_is_not_finite_is_refused_by_name(case: Case, value: float) -> None:
+    numbers = [name for name, default in build(*case).hyperparameters.items() if isinstance(default, float)]
+    for name in numbers:
+        with pytest.raises(StudyError, match=name):
+            build(*case, **{name: value})
+
+
+@having()
 def test_rows_outside_the_catalogue_are_refused_and_named(case: Case) -> None:
     rows = {name: getattr(board_of(case[0]), name).copy() for name in ("users", "items", "ratings", "times")}
     rows["items"][17] = SIZE + 1

@@ -173,6 +173,7 @@ BY_HAND = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The use of `x.T`:UserWarning")
 @pytest.mark.parametrize(("kind", "change"), [pytest.param(k, c, id=f"{k}-{n}") for n, k, c in BY_HAND])
 def test_a_file_that_somebody_changed_is_refused_in_one_sentence(
     kind: str, change: Callable[[File], Any], tmp_path: Path

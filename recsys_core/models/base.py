@@ -20,6 +20,7 @@ from recsys_core.models import storage
 from recsys_core.train import History
 
 FORMAT_VERSION = 3
+MOST_SEEDS = 2**32  # that every generator takes
 USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
 TAKEN_UP: dict[type, Callable[[Tensor], Any]] = {Tensor: Tensor.detach, np.ndarray: Tensor.numpy, float: float}
 
@@ -78,10 +79,12 @@ class Recommender(ABC):
     history_: History | None = None
 
     def __post_init__(self) -> None:
-        """Refuse hyperparameters that are too small; lists, which is what files hold, become tuples."""
+        """Refuse hyperparameters that are too small or not finite; lists, which is what files hold, become tuples."""
         for name, value in self.hyperparameters.items():
             if isinstance(value, list):
                 setattr(self, name, tuple(value))
+            if isinstance(value, float) and not np.isfinite(value):
+                raise StudyError(f"{name}={value}: it must be a finite number.")
         for kind in type(self).__mro__:
             at_least(self, **vars(kind).get("smallest", {}))
 
@@ -99,10 +102,12 @@ class Recommender(ABC):
         `validation_history` is what is known of validation users who are not in training. Models that iterate keep their state in
         `checkpoint` and continue from it, and leave their training curve in `history_`. `stop_after` ends training after so many
         epochs (sweeps of a sampler) whatever the settings say, to look at how it begins. Returns itself. Raises StudyError for an
-        empty training set.
+        empty training set and for a seed that some generator does not take.
         """
         if not len(train):
             raise StudyError("The training set has no rows: nothing can be learnt from it.")
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < MOST_SEEDS:
+            raise StudyError(f"seed={seed!r}: it must be a whole number from 0 to {MOST_SEEDS - 1}.")
         self.train_ = train
         self._fit(FitTask(train, validation, seed, validation_history, checkpoint, stop_after))
         return self
