@@ -160,7 +160,7 @@ class Experiments:
             self._contradictions(self.gate.passes(self.gate.paths(f"{name}, selection", stored.path, fresh.path)))
             return stored
         if self.notebook.policy == "write":
-            self.store.add(identity, name, selections={seed: fresh})
+            return self.store.add(identity, name, selections={seed: fresh}).selections[seed]
         return fresh
 
     def train(
@@ -184,7 +184,7 @@ class Experiments:
             return fitted
         if began is not None and began.first_batch:
             exact["first batch"] = began.first_batch
-        kind = {"protocol": "fit", "variant": "" if validation is None else "validated"}
+        kind: dict[str, Any] = {"protocol": "fit", "variant": "" if validation is None else "validated"}
         identity = replace(self.identity(model, None), split=exact["rows"][:12], **kind)
         stored = self.store.cell(identity).runs.get(seed)
         fresh = Run(seed, NO_METRICS, None, {}, path, exact, self._made_by())
@@ -299,7 +299,7 @@ class Experiments:
         model = fits.of(seed)
         unfinished = fits.stop_after is not None
         summary, users = (NO_METRICS, None) if unfinished else measure(model, split, fits.rows)
-        history = model.history_
+        summary, history = summary[METRIC_COLUMNS], model.history_
         exact = {"rows": rows_sha256(getattr(split, fits.rows))}
         if history is not None and history.first_batch:
             exact["first batch"] = history.first_batch

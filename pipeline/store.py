@@ -141,7 +141,7 @@ class Store:
                 raise StudyError(f"{path} has format version {content['version']}, this code reads {FORMAT_VERSION}.")
             users = path.with_suffix(".parquet")
             return _read(identity, content, pd.read_parquet(users) if users.exists() else None)
-        except (OSError, LookupError, TypeError, ValueError) as error:
+        except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise StudyError(f"{path} is damaged ({error}): restore it from git.") from None
 
     def contents(self) -> Iterator[dict[str, Any]]:
@@ -156,14 +156,14 @@ class Store:
         runs: Iterable[Run] = (),
         selections: Mapping[int, Selection] | None = None,
     ) -> Cell:
-        """Store runs, and selections by seed, beside (or in place of) what is there; returns the cell."""
+        """Store runs, and selections by seed, beside (or in place of) what is there; returns the cell as it will be read."""
         with self._locked():
             cell = self.cell(identity)
             cell.label = cell.label or label
             cell.runs |= {run.seed: run for run in runs}
             cell.selections |= dict(selections or {})
             self.write(cell)
-        return cell
+            return self.cell(identity)
 
     def write(self, cell: Cell) -> None:
         """Write a cell's files."""
@@ -177,7 +177,7 @@ class Store:
             with atomic_path(path.with_suffix(".parquet")) as temporary:
                 table.to_parquet(temporary, index=False, compression="zstd")
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(_written(cell), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(_written(cell), indent=1) + "\n", encoding="utf-8")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ from helpers import invented_movielens as data
 from torch import Tensor
 
 from pipeline.experiment import Experiments
+from pipeline.gate import TOLERANCES, GivenScores
 from pipeline.notebook import Notebook
 from pipeline.results import public_versions
+from pipeline.store import FOLDER
 from recsys_core.errors import StudyError
+from recsys_core.evaluate import RankingTask
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
 from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity, Recommender
 from recsys_core.models.base import fingerprint
 from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
-from recsys_core.splits import PROTOCOLS, Split, make_split, thinned
+from recsys_core.splits import PROTOCOLS, Split, make_split
 
 
-def notebook(root: Path, check: bool = False, **parameters: Any) -> Notebook:
-    return Notebook("30_small", parameters, None, root / "reports", root / "figures", check, root)
+def notebook(root: Path, policy: str = "free", **more: Any) -> Notebook:
+    return Notebook("30_small", {}, "study", root / "reports", root / "figures", root, policy, **more)
 
 
 def ncf(**changes: Any) -> NCF:
@@ -43,10 +47,16 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     original = Recommender.fit
 
     def noted(
-        self: Recommender, train: Interactions, validation: Interactions | None = None, seed: int = 0, *rest: Any
+        self: Recommender,
+        train: Interactions,
+        validation: Interactions | None = None,
+        seed: int = 0,
+        *rest: Any,
+        **more: Any,
     ) -> Recommender:
-        seen.append((type(self), train, validation, seed))
-        return original(self, train, validation, seed, *rest)
+        if not isinstance(self, GivenScores):
+            seen.append((type(self), train, validation, seed))
+        return original(self, train, validation, seed, *rest, **more)
 
     monkeypatch.setattr(Recommender, "fit", noted)
     return seen
@@ -224,128 +234,214 @@ def test_results_are_saved_tidy_and_read_back(tmp_path: Path) -> None:
     assert users["ndcg@10"].mean() == pytest.approx(by_seed.mean(), abs=1e-5)
 
 
-def test_checking_trains_the_first_seed_alone_and_reads_the_others(fits: list[Fit], tmp_path: Path) -> None:
-    made = committed(tmp_path, [0, 1])
+Seeds = list[int]
+
+
+def study(
+    root: Path, policy: str, model: Recommender | None = None, seeds: Seeds | None = None, **more: Any
+) -> Experiments:
+    """A small study: one model under two protocols."""
+    experiments = Experiments(notebook(root, policy, **more), data())
+    experiments.run("NCF", model or ncf(), ["random-80-10-10", "loo-full"], seeds or [0, 1, 2])
+    return experiments
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A project whose store holds the small study, with allowances for the path of training."""
+    study(tmp_path, "write")
+    steps = ("1 updates", "10 updates", "100 updates", "first epoch")
+    (tmp_path / TOLERANCES).write_text(json.dumps(dict.fromkeys(steps, 1e-4)))
+    return tmp_path
+
+
+def seeds_of(fits: list[Fit]) -> list[int]:
+    return [seed for *_, seed in fits]
+
+
+def same(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(ours.reset_index(drop=True), theirs.reset_index(drop=True), check_dtype=False)
+
+
+def test_what_is_stored_is_taken_and_the_first_seed_and_split_trained_again(fits: list[Fit], stored: Path) -> None:
+    made = study(stored, "first")
+    for policy, trained in (("first", [0]), ("free", [0]), ("prefix", [0]), ("write", [0]), ("main", [0, 1, 2, 0])):
+        fits.clear()
+        again = study(stored, policy)
+        assert seeds_of(fits) == trained, policy
+        same(again.results, made.results)
+        same(again.users, made.users)
+        assert list(again.histories) == [("NCF", "random-80-10-10"), ("NCF", "loo-full")]
+
+
+def test_everything_is_trained_again_where_all_is_verified(fits: list[Fit], stored: Path) -> None:
+    made = study(stored, "first")
     fits.clear()
-    checked = Experiments(notebook(tmp_path, check=True), data())
-    checked.run("NCF", ncf(), ["loo-full"], [0, 1])
-    assert [seed for *_, seed in fits] == [0, 0]  # selection and the first seed
-    key = ["seed", "metric"]
-    ours, theirs = (frame.sort_values(key)[[*key, "value"]].to_numpy() for frame in (checked.results, made.results))
-    assert (ours[:, :2] == theirs[:, :2]).all()
-    np.testing.assert_allclose(ours[:, 2].astype(float), theirs[:, 2].astype(float), atol=1e-6)
+    again = study(stored, "all")
+    assert seeds_of(fits) == [0, 1, 2, 0] * 2
+    same(again.results, made.results)
 
 
-def test_checking_trains_on_the_first_of_several_parts_of_a_fold_and_reads_the_others(
-    fits: list[Fit], tmp_path: Path
+def test_the_path_of_training_is_compared_after_one_epoch(stored: Path) -> None:
+    log = stored / "log.csv"
+    model = Experiments(notebook(stored, "prefix", log=log), data()).run("NCF", ncf(), ["random-80-10-10"], [0, 1, 2])
+    assert model.history_ is not None and len(model.history_.epochs) == 1
+    checks = pd.read_csv(log)
+    assert (checks["verdict"] == "confirmed").all()
+    assert {"path", "exact"} == set(checks["kind"])
+    assert checks["what"].str.contains("NCF .stated., random-80-10-10, seed 0, first epoch").any()
+
+
+def test_a_run_that_is_not_stored_is_an_error_that_names_the_command(stored: Path) -> None:
+    for policy in ("first", "prefix", "main", "all"):
+        with pytest.raises(
+            StudyError, match=r"nothing is stored of NCF .*seed 3, which is new: `make store NOTEBOOK=30_small`"
+        ):
+            study(stored, policy, seeds=[0, 3])
+        with pytest.raises(StudyError, match="nothing is stored"):
+            study(stored, policy, ncf(n_negatives=7))
+
+
+def test_a_run_that_is_not_stored_is_trained_elsewhere_and_stored_only_where_that_is_asked_for(
+    fits: list[Fit], stored: Path
 ) -> None:
-    fold = make_split("rating-5fold", encode(data())[0])
-    made = Experiments(notebook(tmp_path), data())
-    made.run("Bias", Bias(), [thinned(fold, share) for share in (0.5, 1.0)], [0])
-    made.save()
+    before = sorted(path.name for path in (stored / FOLDER).iterdir())
     fits.clear()
-    checked = Experiments(notebook(tmp_path, check=True), data())
-    checked.run("Bias", Bias(), [thinned(fold, share) for share in (0.5, 1.0)], [0])
-    assert [len(train) for _, train, *_ in fits] == [240]
-    for fresh, stored in ((checked.results, made.results), (checked.users, made.users)):
-        assert sorted(fresh["variant"]) == sorted(stored["variant"])
-    assert checked.check()
-
-
-def test_later_folds_are_taken_as_stored_only_if_nothing_differs(fits: list[Fit], tmp_path: Path) -> None:
-    made = Experiments(notebook(tmp_path), data())
-    folds = made.splits("rating-5fold")
-    made.run("Bias", Bias(), folds, [0])
-    made.save()
-    (tmp_path / "reports/stored/full/cpu").mkdir(parents=True)
-    (tmp_path / "reports/results").rename(tmp_path / "reports/stored/full/cpu/results")
-    changed = Bias(user_regularisation=77.0)
-    for model, stored, n_fits in ((Bias(), [2, 3, 4, 5], 1), (Bias(), [1, 2, 3, 4, 5], 0), (changed, [2, 3, 4, 5], 5)):
-        fits.clear()
-        study = Experiments(notebook(tmp_path, stored_folds=stored), data())
-        study.run("Bias", model, folds, [0])
-        assert len(fits) == n_fits
-        assert study.results["variant"].nunique() == study.users["variant"].nunique() == 5
+    study(stored, "free", seeds=[0, 3])
+    assert seeds_of(fits) == [0, 3, 3]
+    assert sorted(path.name for path in (stored / FOLDER).iterdir()) == before
+    study(stored, "write", seeds=[0, 3])
     fits.clear()
-    again = Experiments(notebook(tmp_path, stored_folds=[2, 3, 4, 5]), data())
-    again.run("Bias", Bias(), folds, [0])
-    key = ["variant", "metric"]
-    ours, theirs = (frame.sort_values(key)["value"].to_numpy(float) for frame in (again.results, made.results))
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    assert sorted(again.users.columns) == sorted(made.users.columns) and len(again.users) == len(made.users)
+    study(stored, "first", seeds=[0, 3])
+    assert seeds_of(fits) == [0]
 
 
-def test_later_seeds_are_taken_as_stored_only_if_the_first_comes_out_as_stored(fits: list[Fit], tmp_path: Path) -> None:
-    seeds, protocols = [0, 1, 2], ["random-80-10-10", "loo-full", "loo-sampled"]
-    made = Experiments(notebook(tmp_path), data())
-    made.run("NCF", ncf(), protocols, seeds)
-    made.save()
-    everything = [seed for *_, seed in fits]
-    place = tmp_path / "reports/stored/seeds/cpu"
-    place.mkdir(parents=True)
-    (tmp_path / "reports/results").rename(place / "results")
+def slower(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant a fault: training steps are two hundredths too small."""
+    original = torch.optim.Adam
 
-    def run(stored: list[int], model: Recommender, *whole: str, check: bool = False) -> Experiments:
-        fits.clear()
-        study = Experiments(notebook(tmp_path, check, stored_seeds=stored, stored_protocols=list(whole)), data())
-        study.run("NCF", model, protocols, seeds)
-        assert sorted(study.results["seed"].unique()) == seeds
-        return study
+    def adam(parameters: Any, rate: float, **rest: Any) -> torch.optim.Optimizer:
+        return original(parameters, rate * 0.98, **rest)
 
-    again = run([1, 2], ncf())
-    assert [seed for *_, seed in fits] == [0] * 4  # of two trainings, each chooses its epoch and learns again
-    key = ["protocol", "seed", "metric"]
-    ours, theirs = (frame.sort_values(key)["value"].to_numpy(float) for frame in (again.results, made.results))
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    theirs_of_all = theirs
-    key = ["protocol", "user"]
-    ours, theirs = (frame.sort_values(key)["ndcg@10"].to_numpy(float) for frame in (again.users, made.users))
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    run([1], ncf())
-    assert [seed for *_, seed in fits] == everything
-    for leave_one_out in (run([1, 2], ncf(), *protocols[1:]), again):
-        ours = leave_one_out.results.sort_values(["protocol", "seed", "metric"])["value"].to_numpy(float)
-        np.testing.assert_allclose(ours, theirs_of_all, atol=1e-6)
-    leave_one_out.save()
-    checked = run([1, 2], ncf(), *protocols[1:], check=True)
-    assert len(fits) == 2 and len(checked.results) == len(made.results) and len(checked.users) == len(made.users)
-    run([1, 2], ncf(learning_rate=0.02))
-    assert [seed for *_, seed in fits] == everything
-    results = place / "results/30_small.csv"
-    table = pd.read_csv(results)
-    table.loc[table["seed"] == 0, "value"] += 1e-5
-    table.to_csv(results, index=False)
-    run([1, 2], ncf())
-    assert [seed for *_, seed in fits] == everything
+    monkeypatch.setattr(torch.optim, "Adam", adam)
 
 
-def test_a_stored_protocol_of_several_variants_is_taken_up_whole(fits: list[Fit], tmp_path: Path) -> None:
-    made = Experiments(notebook(tmp_path), data())
-    made.run("EASE", EASE(), ["user-holdout"], [0])
-    made.save()
-    place = tmp_path / "reports/stored/seeds/cpu"
-    place.mkdir(parents=True)
-    (tmp_path / "reports/results").rename(place / "results")
+def test_a_contradiction_is_an_error_that_says_which_number_and_by_how_much(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slower(stored, monkeypatch)
+    before = {path: path.read_bytes() for path in (stored / FOLDER).iterdir()}
+    with pytest.raises(
+        StudyError, match=r"30_small contradicts what is stored.*first epoch: .* now, .* stored, .* apart"
+    ):
+        study(stored, "first")
+    assert {path: path.read_bytes() for path in (stored / FOLDER).iterdir()} == before
+
+
+def test_where_nothing_is_confirmed_a_changed_program_trains_all_seeds_anew(
+    fits: list[Fit], stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(stored, "first")
+    slower(stored, monkeypatch)
     fits.clear()
-    again = Experiments(notebook(tmp_path, stored_protocols=["user-holdout"]), data())
-    again.run("EASE", EASE(), ["user-holdout"], [0])
+    again = Experiments(notebook(stored), data())
+    again.run("NCF", ncf(), ["random-80-10-10"], [0, 1, 2])
+    assert seeds_of(fits) == [
+        0,
+        0,
+        0,
+        1,
+        2,
+    ]  # the first seed for the stored epoch, the selection, and all seeds for its epoch
+    mine = made.results[made.results["protocol"] == "random-80-10-10"]
+    assert not np.allclose(again.results["value"], mine["value"], atol=1e-9)
+
+
+def test_replacing_takes_the_fresh_run_as_the_new_one(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = study(stored, "first")
+    slower(stored, monkeypatch)
+    replaced = study(stored, "first", replace=True)
+    first = replaced.results.query("seed == 0 and protocol == 'random-80-10-10'")["value"].to_numpy()
+    assert not np.allclose(first, made.results.query("seed == 0 and protocol == 'random-80-10-10'")["value"], atol=1e-9)
+    same(study(stored, "first").results, replaced.results)
+
+
+def test_models_without_chance_are_compared_metric_by_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(policy: str) -> None:
+        Experiments(notebook(tmp_path, policy), data()).run("Bias", Bias(), ["rating-5fold"], [0])
+
+    run("write")
+    run("first")
+    original = Bias.fit
+
+    def fit(self: Bias, train: Interactions, *rest: Any, **more: Any) -> Bias:
+        fitted = original(self, train, *rest, **more)
+        fitted.mean += 1e-4
+        return fitted
+
+    monkeypatch.setattr(Bias, "fit", fit)
+    with pytest.raises(
+        StudyError, match=r"contradicts what is stored \(\d such\): Bias .stated., rating-5fold fold=1, seed 0"
+    ):
+        run("first")
+
+
+def test_what_given_scores_are_worth_is_compared_before_any_model(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RankingTask.candidates
+
+    def unmasked(self: RankingTask, scores: Tensor, users: np.ndarray) -> Tensor:
+        """Plant a fault: validation rows are recommended again."""
+        masked = original(self, scores.clone(), users)
+        return torch.where(torch.rand(scores.shape, generator=torch.Generator().manual_seed(0)) < 0.1, scores, masked)
+
+    monkeypatch.setattr(RankingTask, "candidates", unmasked)
+    with pytest.raises(StudyError, match=r"contradicts what is stored .*: given scores, random-80-10-10"):
+        study(stored, "prefix")
+
+
+def test_a_model_that_need_not_be_shown_is_only_read(fits: list[Fit], stored: Path) -> None:
+    fits.clear()
+    experiments = Experiments(notebook(stored, "first"), data())
+    experiments.run("NCF", ncf(), ["random-80-10-10"], [0, 1], main=False)
     assert not fits
-    for ours, theirs in ((again.results, made.results), (again.users, made.users)):
-        assert sorted(ours["variant"]) == sorted(theirs["variant"])
+    assert experiments.results["seed"].unique().tolist() == [0, 1]
 
 
-def test_checking_notices_a_changed_result(tmp_path: Path) -> None:
-    committed(tmp_path, [0])
-    checked = Experiments(notebook(tmp_path, check=True), data())
-    checked.run("NCF", ncf(learning_rate=0.5, epochs=1), ["loo-full"], [0])
-    with pytest.raises(StudyError, match=r"NCF, loo-full .* committed, more than"):
-        checked.check()
+def test_a_selection_is_read_where_it_is_stored(fits: list[Fit], tmp_path: Path) -> None:
+    made = Experiments(notebook(tmp_path, "write"), data()).validated("wide", ncf(), random_split())
+    fits.clear()
+    again = Experiments(notebook(tmp_path, "first"), data()).validated("wide", ncf(), random_split())
+    assert not fits
+    assert again.chosen == made.chosen
+    np.testing.assert_allclose(again.curve, made.curve, rtol=1e-6)
+    with pytest.raises(StudyError, match="nothing is stored of the selection of wide, seed 1"):
+        Experiments(notebook(tmp_path, "first"), data()).validated("wide", ncf(), random_split(), 1)
 
 
-def test_checking_without_committed_results_fails(tmp_path: Path) -> None:
-    checked = Experiments(notebook(tmp_path, check=True), data())
-    with pytest.raises(StudyError, match="no committed results to compare with"):
-        checked.check()
+def test_a_fit_on_other_rows_is_compared_by_how_it_begins(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = random_split().train
+
+    def train(policy: str) -> Recommender:
+        return Experiments(notebook(stored, policy), data()).train("part", ncf(), rows, seed=3)
+
+    with pytest.raises(StudyError, match="nothing is stored of part, seed 3"):
+        train("all")
+    train("write")
+    train("all")
+    slower(stored, monkeypatch)
+    with pytest.raises(StudyError, match=r"contradicts what is stored.*part, seed 3"):
+        train("all")
+
+
+def test_a_fold_is_one_seed_and_its_first_is_trained(fits: list[Fit], tmp_path: Path) -> None:
+    for policy, n_fits in (("write", 5), ("first", 1)):
+        fits.clear()
+        experiments = Experiments(notebook(tmp_path, policy), data())
+        experiments.run("Bias", Bias(), ["rating-5fold"], [0, 1])
+        assert len([kind for kind, *_ in fits if kind is Bias]) == n_fits
+        assert experiments.results["variant"].nunique() == experiments.users["variant"].nunique() == 5
 
 
 def test_metrics_of_the_notebook_join_the_results_with_the_provenance_of_their_run(tmp_path: Path) -> None:
@@ -357,50 +453,3 @@ def test_metrics_of_the_notebook_join_the_results_with_the_provenance_of_their_r
     assert (added["value"], added["variant"], added["split_sha256"]) == (0.25, "fold=2", split.sha256[:12])
     with pytest.raises(StudyError, match="EASE was not run under rating-5fold fold=2"):
         study.add("EASE", split, {"mse_train": 0.25})
-
-
-def of_folds(root: Path, check: bool, *models: str) -> Experiments:
-    experiments = Experiments(notebook(root, check), data())
-    for name in models:
-        experiments.run(name, Bias(), ["rating-5fold"], [0])
-    return experiments
-
-
-def test_checking_trains_the_first_fold_alone_and_reads_the_others(fits: list[Fit], tmp_path: Path) -> None:
-    made = of_folds(tmp_path, False, "Bias")
-    made.save()
-    assert len(fits) == 5
-    first = fits[0][1]
-    fits.clear()
-    checked = of_folds(tmp_path, True, "Bias")
-    assert [train.pair_keys.tolist() for _, train, _, _ in fits] == [first.pair_keys.tolist()]
-    for ours, theirs, key in ((checked.results, made.results, "metric"), (checked.users, made.users, "user")):
-        ours, theirs = (frame.sort_values(["variant", key], ignore_index=True) for frame in (ours, theirs))
-        pd.testing.assert_frame_equal(ours[theirs.columns], theirs, check_dtype=False, atol=1e-5)
-    checked.check()
-
-
-def test_rows_of_other_folds_are_those_that_were_committed(tmp_path: Path) -> None:
-    of_folds(tmp_path, False, "Bias").save()
-    table = tmp_path / "reports/results/30_small.csv"
-    rows = pd.read_csv(table)
-    rows.loc[(rows["variant"] == "fold=4") & (rows["metric"] == "rmse"), "value"] = 0.125
-    rows.to_csv(table, index=False)
-    found = of_folds(tmp_path, True, "Bias").results.query("metric == 'rmse'").set_index("variant")["value"]
-    assert found.index.tolist() == [f"fold={fold}" for fold in range(1, 6)]
-    assert found["fold=4"] == 0.125
-
-
-def test_a_model_reads_no_folds_of_another(tmp_path: Path) -> None:
-    of_folds(tmp_path, False, "Bias").save()
-    checked = of_folds(tmp_path, True, "Bias", "another")
-    assert checked.results.query("model == 'another'")["variant"].unique().tolist() == ["fold=1"]
-    assert set(checked.users.query("model == 'another'")["variant"]) == {"fold=1"}
-
-
-def test_checking_notices_a_change_in_the_first_fold(tmp_path: Path) -> None:
-    of_folds(tmp_path, False, "Bias").save()
-    checked = Experiments(notebook(tmp_path, check=True), data())
-    checked.run("Bias", Bias(user_regularisation=100.0), ["rating-5fold"], [0])
-    with pytest.raises(StudyError, match="Bias, rating-5fold fold=1"):
-        checked.check()

@@ -133,18 +133,86 @@ def test_a_run_with_other_parameters_falls_back_to_committed_results_of_its_own_
     assert opened(root, "two", epochs=3, dataset="other").read_results("one").empty
 
 
-def test_a_check_reads_committed_results_and_writes_elsewhere(root, monkeypatch):
+def test_a_run_in_a_scratch_folder_writes_there_and_reads_what_is_kept(root, monkeypatch):
     opened(root).save_results(pd.DataFrame({"model": ["a"]}))
-    monkeypatch.setenv("RECSYS_CHECK", "1")
-    monkeypatch.setenv("RECSYS_OUTPUT", str(root / "scratch"))
+    monkeypatch.setenv("RECSYS_SCRATCH", "scratch")
     notebook = opened(root)
     notebook.save_results(pd.DataFrame({"model": ["a", "b"]}))
-    assert notebook.check and len(notebook.read_results("one")) == 1
-    assert len(notebook.read_committed()[0]) == 1 and (root / "scratch/results/one.csv").exists()
+    assert len(notebook.read_results("one")) == 1
+    assert len(pd.read_csv(root / "scratch/reports/results/one.csv")) == 2
+    assert notebook.figures == root / "scratch/figures/one"
+    assert notebook.figure_path("one/a") == root / "scratch/figures/one/a.png"
+    assert notebook.figure_path("two/a") == root / "figures/two/a.png"
+    assert [str(notebook.final(each)) for each in (notebook.output, root / "figures")] == ["reports", "figures"]
 
 
-def test_a_notebook_without_committed_results_has_none(root):
-    assert opened(root).read_committed() == (None, None)
+def test_an_unknown_policy_is_refused(root, monkeypatch):
+    monkeypatch.setenv("RECSYS_POLICY", "everything")
+    with pytest.raises(StudyError, match="RECSYS_POLICY='everything' is not known: allowed are free, first"):
+        opened(root)
+
+
+def under(root, monkeypatch, policy, runs=("a",), **environment):
+    """A notebook under a policy that has asked for these runs."""
+    for name, value in {"RECSYS_POLICY": policy, **environment}.items():
+        monkeypatch.setenv(name, value)
+    notebook = opened(root)
+    notebook.used.update(runs)
+    return notebook
+
+
+def test_a_kept_value_is_handed_back_where_the_fresh_one_agrees(root, monkeypatch):
+    assert under(root, monkeypatch, "write").keep("share", 0.25, 0.01) == 0.25
+    for policy in ("first", "prefix", "main", "all", "free", "write"):
+        assert under(root, monkeypatch, policy).keep("share", 0.255, 0.01) == 0.25, policy
+        assert under(root, monkeypatch, policy).keep("share", 0.9) == 0.25, policy  # cannot be compared
+
+
+def test_a_kept_value_that_differs_is_an_error_that_says_by_how_much(root, monkeypatch):
+    under(root, monkeypatch, "write").keep("share", 0.25, 0.01)
+    for policy in ("first", "main", "all"):
+        with pytest.raises(StudyError, match=r"one, 'share': fresh and kept value are 0.05 apart, 0.01 are allowed"):
+            under(root, monkeypatch, policy).keep("share", 0.3, 0.01)
+    assert under(root, monkeypatch, "prefix").keep("share", 0.3, 0.01) == 0.25  # of an unfinished model
+    assert under(root, monkeypatch, "free").keep("share", 0.3, 0.01) == 0.3
+    assert under(root, monkeypatch, "first", RECSYS_REPLACE="1").keep("share", 0.3, 0.01) == 0.3
+    monkeypatch.delenv("RECSYS_REPLACE")
+    assert under(root, monkeypatch, "first").keep("share", 0.3, 0.01) == 0.3
+
+
+def test_a_function_is_called_only_where_nothing_is_kept_or_all_is_verified(root, monkeypatch):
+    calls = []
+
+    def value():
+        calls.append(1)
+        return 0.25
+
+    for policy, expected in (
+        ("write", 1),
+        ("first", 0),
+        ("prefix", 0),
+        ("free", 0),
+        ("write", 0),
+        ("main", 1),
+        ("all", 1),
+    ):
+        calls.clear()
+        assert under(root, monkeypatch, policy).keep("share", value, 0.01) == 0.25
+        assert len(calls) == expected, policy
+
+
+def test_a_value_made_from_other_runs_is_new(root, monkeypatch):
+    under(root, monkeypatch, "write").keep("share", 0.25, 0.01)
+    with pytest.raises(StudyError, match="'share' is not kept of these runs: run `make store NOTEBOOK=one`"):
+        under(root, monkeypatch, "first", runs=("a", "b")).keep("share", 0.25, 0.01)
+    assert under(root, monkeypatch, "write", runs=("a", "b")).keep("share", 0.3, 0.01) == 0.3
+    assert under(root, monkeypatch, "first", runs=("a", "b")).keep("share", 0.3, 0.01) == 0.3
+
+
+def test_values_of_other_parameters_are_neither_kept_nor_read(root, monkeypatch):
+    monkeypatch.setenv("RECSYS_POLICY", "write")
+    assert opened(root, epochs=3).keep("share", lambda: 0.25, 0.01) == 0.25
+    assert not (root / "reports/stored").exists()
 
 
 def test_stored_results_are_joined_over_classes_of_device(root):
