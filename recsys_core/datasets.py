@@ -1,5 +1,6 @@
 """One loader for every MovieLens release, two benchmarks and own files."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +64,8 @@ def load(name: str | Path, movies: Path | None = None, users: Path | None = None
             raise StudyError(f"movies, users and keep are for own files; load {str(name)!r} without them.")
         tables, meta = read_tables(str(name), release)
         return _assemble(str(name), tables, release.scale, meta["source"], meta["sha256"])
-    path = Path(name)
-    if not (isinstance(name, Path) or path.suffix or len(path.parts) > 1 or path.is_file()):
+    path = Path(str(name))
+    if not (isinstance(name, Path) or path.suffix or len(path.parts) > 1 or os.path.isfile(path)):
         raise StudyError(f"Unknown data set {name!r}: use {', '.join(RELEASES)}, or the path of a CSV file of ratings.")
     tables = formats.read_own(path, movies and Path(movies), users and Path(users), HALF_STARS)
     tables["ratings"] = unique_pairs(tables["ratings"], path, keep)

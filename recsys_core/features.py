@@ -65,7 +65,7 @@ def user_features(data: MovieLens, user_ids: np.ndarray) -> Features | None:
         missing = users.index[users["age"].isna()].tolist()[0]
         raise StudyError(f"User {missing!r} has ratings but no row in the user table: add one with all attributes.")
     table = pd.DataFrame({"age": users["age"].astype("float64"), "gender": (users["gender"] == "M").astype(float)})
-    table = table.join(_flags(users["occupation"], "occupation_"))
+    table = table.join(_flags(users["occupation"].fillna(""), "occupation_"))
     table["zip"] = Vocabulary(user_ids, np.empty(0), zip_codes(data, user_ids)).zip_numbers(users["zip_code"])
     return _as_features(table)
 

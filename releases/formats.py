@@ -6,6 +6,7 @@ README of each release; the NCF files of He et al. 2017 (arXiv 1708.05031), the 
 """
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ WHOLE, NUMBER, TEXT = pa.int64(), pa.float64(), pa.string()
 KINDS = dict.fromkeys(PUBLISHED["text_columns"], TEXT) | dict.fromkeys(PUBLISHED["decimal_columns"], NUMBER)
 OCCUPATIONS_1M = {str(code): text for code, text in enumerate(PUBLISHED["occupations"])}
 ALLOWED = {"gender": ("F", "M"), "occupation_code": tuple(OCCUPATIONS_1M)}
+AGES = (0, 120)  # years
+MOST_SHOWN = 80  # characters of a value
+csv.field_size_limit(2**31 - 1)  # a film's description may be long
 OUR_NAMES = {"userId": "user_id", "movieId": "item_id", "tagId": "tag_id"}
 OUR_NAMES |= {"movie_id": "item_id", "movie_title": "title", "IMDb_URL": "imdb_url"}
 KIND_TYPES = {WHOLE: "int64", NUMBER: "float64", TEXT: "str"}
@@ -69,19 +73,24 @@ class Layout:
         kind = self.kind(column)
         if column in ALLOWED and value not in ALLOWED[column]:
             return f"is none of {', '.join(ALLOWED[column])}"
+        if kind == TEXT and column.endswith("_id"):
+            return "is empty" if not value else "has spaces around it" if value != value.strip() else None
         if kind == TEXT:
-            return "is empty" if column.endswith("_id") and not value else None
+            return None
         number = pd.to_numeric(value.strip(), errors="coerce")
         if pd.isna(number) or (kind == WHOLE and not re.fullmatch(r"-?\d+", value.strip())):
             return f"is not a {'whole ' * (kind == WHOLE)}number"
         if column == "rating" and not self.scale[0] <= number <= self.scale[1]:
             return f"is outside the scale {self.scale[0]:g} to {self.scale[1]:g}"
+        if column == "age" and not AGES[0] <= number <= AGES[1]:
+            return f"is outside {AGES[0]} to {AGES[1]} years"
         return None
 
     def accepts(self, frame: pd.DataFrame) -> bool:
         """Whether `objection` has none to any value of a parsed frame; parsing has refused what is no number."""
         needed = [column for column in self.columns if self.kind(column) != TEXT or column.endswith("_id")]
-        limited = [column for column in self.columns if column in (*ALLOWED, "rating")]
+        limited = [column for column in self.columns if column in (*ALLOWED, "rating", "age")]
+        limited += [column for column in self.columns if column.endswith("_id") and self.text_ids]
         found = [self.objection(column, str(value)) for column in limited for value in frame[column].unique()]
         return not any(found) and bool(frame[needed].notna().all(axis=None))
 
@@ -114,8 +123,10 @@ class Source:
             with TextIOWrapper(binary, encoding=encoding, newline="") as file:
                 lines = (line.replace(layout.separator, layout.delimiter) for line in file)
                 yield csv.reader(lines, delimiter=layout.delimiter, quoting=quoting)  # type: ignore[arg-type]
-        except (UnicodeDecodeError, csv.Error) as error:
+        except UnicodeDecodeError as error:
             raise StudyError(f"{self.path} is not {layout.encoding} text ({error}); save it as such.") from None
+        except csv.Error as error:
+            raise StudyError(f"{self.path} has a line that is no row ({error}); correct it.") from None
 
     def binary(self) -> Path | BytesIO:
         """What pyarrow reads: one character between values."""
@@ -131,12 +142,14 @@ def _opened(path: Path, layout: Layout) -> Source:
         return Source(path, layout, as_csv(path, layout.columns), list(layout.columns))
     source = Source(path, layout, None, list(layout.columns))
     with source.rows() as rows:
-        first = next(rows, None)
+        first, second = next(rows, None), next(rows, None)
     if first is None:
         raise StudyError(f"{path} is empty; it needs at least one row.")
     if not layout.has_header:
         return source
     _check_names(path, layout, first, "its first line")
+    if second is None:
+        raise StudyError(f"{path} holds no rows; it needs at least one.")
     return replace(source, fields=first)
 
 
@@ -154,7 +167,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
     Raises StudyError for a missing, unreadable or empty file, a missing column, a wrong encoding, and for the first bad row
     with its line number (in a parquet file: row number), column and value.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for a name that the system does not allow
         raise StudyError(f"{path} is not a file; check the path.")
     try:
         source = _opened(path, layout)
@@ -198,12 +211,17 @@ def _explain(source: Source) -> str | None:
                 continue
             if len(row) != len(fields):
                 text = layout.separator.join(row)
-                return f"{where}: {text!r} has {len(row)} instead of {len(fields)} values; correct it."
+                return f"{where}: {_short(text)} has {len(row)} instead of {len(fields)} values; correct it."
             for column in layout.columns:
                 value = row[fields.index(column)]
                 if reason := layout.objection(column, value):
-                    return f"{where}: {column} {value!r} {reason}; correct it."
+                    return f"{where}: {column} {_short(value)} {reason}; correct it."
     return None
+
+
+def _short(text: str) -> str:
+    """A text in quotes, of which a sentence holds the beginning."""
+    return repr(text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…")
 
 
 def with_year(movies: pd.DataFrame) -> pd.DataFrame:
@@ -212,7 +230,7 @@ def with_year(movies: pd.DataFrame) -> pd.DataFrame:
     The year is the last one in brackets of the title ("(1995) (V)" → 1995, "(1975-1979)" → 1975), NA without
     one; genres stand in alphabetical order (that of u.item's flags), "" where none is listed.
     """
-    year = movies["title"].str.extract(r".*\((\d{4})(?:[-–]\d{0,4})?\)", expand=False)
+    year = movies["title"].str.extract(r".*\(([0-9]{4})(?:[-–][0-9]{0,4})?\)", expand=False)
     listed = movies["genres"].fillna("").replace("(no genres listed)", "")
     genres = pd.Series(["|".join(sorted(text.split("|"))) for text in listed], dtype="str")
     known = movies[["item_id", "title"]].assign(year=pd.to_numeric(year).astype("Int64"), genres=genres)
@@ -306,7 +324,7 @@ def unique_keys(table: str, frame: pd.DataFrame, where: Path) -> None:
 
 def unique_pairs(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame:
     """Drop the rows of a repeated (user_id, item_id) that `keep` does not want; without it refuse them."""
-    choose("keep", keep, (None, "first", "last"))
+    choose("keep", [keep], (None, "first", "last"))
     repeated = ratings.duplicated(["user_id", "item_id"], keep or "first")
     if repeated.any() and keep is None:
         user, item = ratings[["user_id", "item_id"]].to_numpy()[repeated.to_numpy().argmax()]

@@ -465,7 +465,13 @@ def test_an_own_parquet_file_loads_by_path_and_is_checked_by_name(project):
         datasets.load(path)
 
 
-@pytest.mark.parametrize("name", ["gone.parquet", "some/gone"])
+@pytest.mark.parametrize("name", ["", ".", "~", "\0", "x" * 300, "ml-100k/", None, 3])
+def test_what_names_no_data_and_no_file_is_refused(name):
+    with pytest.raises(StudyError, match=r"Unknown data set .*: use ml-100k, ml-1m, "):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize("name", ["gone.parquet", "some/gone", "x" * 300 + ".csv"])
 def test_a_text_that_looks_like_a_path_is_taken_for_one(name):
     with pytest.raises(StudyError, match=f"{name} is not a file; check the path"):
         datasets.load(name)
@@ -498,6 +504,8 @@ def test_repeated_own_pairs_are_counted_and_refused_unless_told_which_to_keep(pr
     assert datasets.load(path, keep="last").ratings["rating"].tolist() == [4, 1]
     with pytest.raises(StudyError, match="keep='best' is not known: allowed are None, first, last"):
         datasets.load(path, keep="best")
+    with pytest.raises(StudyError, match="keep=\\['first'\\] is not known"):
+        datasets.load(path, keep=["first"])
 
 
 def test_arguments_for_own_files_are_refused_for_a_known_name():

@@ -195,3 +195,11 @@ def test_a_benchmark_whose_training_rows_have_no_stars_has_none_in_its_held_out_
     assert encode(replace(seen, explicit=False))[0].ratings.tolist() == [1, 1, 1, 1]
     assert encode(replace(seen, explicit=True))[0].ratings.tolist() == [1, 1, 5, 3]
     assert encode(replace(small, explicit=False))[0].ratings.tolist() == [5, 0.5, 3, 4]
+
+
+def test_users_without_any_occupation_have_no_column_of_it(small: MovieLens) -> None:
+    assert small.users is not None
+    nothing = small.users.assign(occupation=pd.Series([None] * 4, dtype="str"))
+    features = user_features(replace(small, users=nothing), np.array([10, 20, 30]))
+    assert features is not None
+    assert features.columns == ("age", "gender", "zip")

@@ -130,12 +130,46 @@ def test_a_bad_row_of_a_release_is_named_by_file_line_column_and_value(tmp_path,
         (OWN + "1,2,3\n", r"line 2: '1,2,3' has 3 instead of 4 values"),
         ((OWN + "é,2,3,4\n").encode("latin-1"), r"ratings.csv is not utf-8 text"),
         (OWN.encode() + b"1,2,\x003,4\n", r"ratings.csv"),
+        (OWN + "1, 2,3,4\n", r"line 2: item_id ' 2' has spaces around it"),
+        (OWN.strip(), r"ratings.csv holds no rows"),
+        (OWN + '1,"2,3,4\n1,2,3,4\n', r"line 3: .* has 2 instead of 4 values"),
+        (OWN + "1,2," + "x" * 10**6 + ",4\n", r"line 2: rating 'x{80}…' is not a number"),
+        ((OWN + "1,2,3,4\n").encode("utf-16"), r"ratings.csv is not utf-8 text"),
+        (
+            OWN.replace(",", ";") + "1;2;3;4\n",
+            r"has no column user_id, .* \(it names user_id;item_id;rating;timestamp\)",
+        ),
     ],
 )
 def test_a_bad_own_file_is_refused_in_one_sentence(tmp_path, content, said):
     with pytest.raises(StudyError, match=said) as caught:
         read_own(tmp_path, content)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("users", "1,-20,M,a,1\n", r"users.csv, line 2: age '-20' is outside 0 to 120 years"),
+        ("users", "1,20,m,a,1\n", r"users.csv, line 2: gender 'm' is none of F, M"),
+        ("users", "1,20,M,a,1\n1,20,M,a,1\n", r"users.csv: user_id 1 occurs twice"),
+        ("users", "1.0,20,M,a,1\n", r"users.csv, line 2: user_id '1.0' is not a whole number"),
+        ("movies", ",A,Drama\n", r"movies.csv, line 2: item_id '' is not a whole number"),
+        ("movies", b"2,\xe9,Drama\n", r"movies.csv is not utf-8 text"),
+    ],
+)
+def test_bad_own_movies_and_users_are_refused_in_one_sentence(tmp_path, file, content, said):
+    header = {"users": b"user_id,age,gender,occupation,zip_code\n", "movies": b"item_id,title,genres\n"}[file]
+    content = header + (content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StudyError, match=said) as caught:
+        read_own(tmp_path, OWN + "1,2,3,4\n", **{file: content})
+    assert "\n" not in str(caught.value)
+
+
+def test_own_movies_may_have_odd_titles_and_genres_and_long_descriptions(tmp_path):
+    rows = f'1,A (١٩٩٥),|||,"{"x" * 10**6}"\n2,,,\n3,A (99999),Drama,\n'
+    movies = read_own(tmp_path, OWN + "1,2,3,4\n", "item_id,title,genres,plot\n" + rows)["movies"]
+    assert movies["year"].isna().all() and movies["title"].isna().tolist() == [False, True, False]
 
 
 def test_a_line_number_counts_the_lines_of_the_file(tmp_path):
