@@ -26,7 +26,7 @@ def recommend(
     rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"])
     items, scores = _best(model, model.score(torch.tensor([user])), rated, k)
     if not len(items):
-        raise StudyError(f"User {user_id!r} has rated every film of the catalogue: there is nothing left to recommend.")
+        raise StudyError(f"User {user_id} has rated every film of the catalogue: there is nothing left to recommend.")
     if model.rates:
         scores = model.predict(torch.full((len(items),), user), torch.as_tensor(items)).cpu().numpy()
     table = _table(model, data, vocabulary, items, scores)
