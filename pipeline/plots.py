@@ -9,7 +9,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -63,7 +62,6 @@ LOWER_IS_BETTER = ("rmse", "mse", "mae")
 
 def style() -> None:
     """Set the study's figure style: light, few lines, fonts that stay legible on a narrow screen and in print."""
-    sns.set_theme(style="ticks", context="notebook")
     plt.style.use(Path(__file__).with_name("study.mplstyle"))
 
 

@@ -11,8 +11,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from pipeline import plots
@@ -66,6 +64,9 @@ def main_genre(genres: Features, order: Sequence[str]) -> np.ndarray:
 
 def film_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     """(I, 2) places of (I, D) vectors: t-SNE of the cosine distances, started from the first two principal components."""
+    from sklearn.decomposition import PCA  # takes a second to load, which only the map needs
+    from sklearn.manifold import TSNE
+
     start = PCA(n_components=2, svd_solver="full").fit_transform(vectors)
     start = start / start[:, 0].std() * 1e-4
     return TSNE(metric="cosine", init=start, perplexity=30, random_state=seed, n_jobs=1).fit_transform(vectors)

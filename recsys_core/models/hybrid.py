@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from recsys_core import evaluate, models
@@ -46,9 +45,7 @@ class Hybrid(Recommender):
     def _fit(self, task: FitTask) -> None:
         self.members_ = self._build()
         for member in self.members_.values():
-            member.fit(
-                task.train, task.validation, task.seed, task.validation_history, stop_after=task.stop_after
-            )
+            member.fit(task.train, task.validation, task.seed, task.validation_history, stop_after=task.stop_after)
         stated = getattr(self, self.choice)
         self.choice_ = torch.as_tensor(np.asarray(self._choose(task) if stated is None else stated))
 
@@ -99,6 +96,8 @@ class WeightedHybrid(Hybrid):
             raise StudyError(f"weights={self.weights}: give one of 0 or more to each of {', '.join(self.members)}.")
 
     def _choose(self, task: FitTask) -> Any:
+        from scipy.optimize import nnls  # loaded where weights are chosen, not wherever models are
+
         if task.validation is None:
             return np.full(len(self.members), 1 / len(self.members))
         rows = task.train, task.validation, task.validation_history

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from recsys_core.errors import StudyError
@@ -48,6 +47,8 @@ class SegmentPopularity(Recommender):
     shrinkage: float = 10.0
 
     def _fit(self, task: FitTask) -> None:
+        from sklearn.cluster import KMeans  # takes a second to load, which only this model needs
+
         train, trained = task.train, np.flatnonzero(task.train.user_counts)
         self.mean = self._shares(train, trained).mean(axis=0)
         self.scale = np.sqrt(np.maximum(self.mean * (1 - self.mean), 1e-9))
