@@ -303,7 +303,8 @@ class Experiments:
         exact = {"rows": rows_sha256(getattr(split, fits.rows))}
         if history is not None and history.first_batch:
             exact["first batch"] = history.first_batch
-        facts = {"epochs": getattr(model, "epochs", 0), "parameters": model.n_parameters}
+        asked = fits.model if fits.as_reported else model
+        facts = {"epochs": getattr(asked, "epochs", 0), "parameters": model.n_parameters}
         return Run(seed, summary, users, facts, {} if history is None else history.path, exact, self._made_by())
 
     def _checked(self, what: str, cell: Cell, fits: Fits, fresh: dict[int, Run]) -> list[Check]:

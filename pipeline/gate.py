@@ -104,12 +104,14 @@ class Gate:
         return [check for check in checks if not check.confirmed]
 
     def beginning(self, what: str, stored: Run, fresh: Run) -> list[Check]:
-        """Compare how two trainings began: the rows, the first batch, and the path of the loss."""
+        """Compare what two trainings were made of and how they began: rows, first batch, epochs, parameters, path of the loss."""
         checks = [
             identical(f"{what}, {name}", stored.exact[name], fresh.exact[name])
-            for name in stored.exact.keys() & fresh.exact.keys()
+            for name in sorted(stored.exact.keys() & fresh.exact.keys())
         ]
-        return sorted(checks, key=lambda check: check.what) + self.paths(what, stored.path, fresh.path)
+        counts = [(name, stored.facts.get(name), value) for name, value in fresh.facts.items()]
+        checks += [number(f"{what}, {name}", "exact", old, now, 0) for name, old, now in counts if old is not None]
+        return checks + self.paths(what, stored.path, fresh.path)
 
     def paths(self, what: str, stored: dict[str, float], fresh: dict[str, float]) -> list[Check]:
         """Compare two paths of the loss; a stored step that the fresh one lacks contradicts."""
@@ -133,7 +135,7 @@ class Gate:
         stored, protocol = cell.runs[fresh.seed], cell.identity.protocol
         main = main_metric(protocol, fresh)
         if model.chaotic:
-            return [self._predicted(f"{what}, {main}", main, cell, fresh)]
+            return [self.predicted(f"{what}, {main}", main, cell, fresh)]
         share = SOLVED if model.traits.stochastic else EXACT
         pairs = stored.metrics.merge(fresh.metrics, "left", ["variant", "metric"], suffixes=(" stored", " now"))
         pairs = pairs[(pairs["metric"] == main) | (not model.traits.stochastic)]
@@ -142,7 +144,7 @@ class Gate:
             for variant, metric, old, now in pairs[PAIR].itertuples(index=False)
         ]
 
-    def _predicted(self, what: str, metric: str, cell: Cell, fresh: Run) -> Check:
+    def predicted(self, what: str, metric: str, cell: Cell, fresh: Run) -> Check:
         """Whether another seed's value of this cell could be that of the fresh run."""
         from scipy import stats
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from pipeline.experiment import Experiments
 from pipeline.results import leaderboard
 from recsys_core.errors import StudyError
 from recsys_core.statistics import holm, paired_interval, permutation_test, rmse_interval
+
+if TYPE_CHECKING:  # loading it takes two seconds, and chapters that train nothing read leaderboards
+    from pipeline.experiment import Experiments
 
 
 def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bias") -> pd.DataFrame:
