@@ -149,7 +149,7 @@ class Experiments:
         """What the split's validation rows choose for a model, and the curve by which they do; nothing is measured on test."""
         identity = self.identity(model, split)
         cell = self.store.cell(identity)
-        self.notebook.used.add(f"{identity.key} selection {seed}")
+        self.notebook.uses(f"{identity.key} selection {seed}", *self.store.files(identity))
         stored, again = cell.selections.get(seed), self.notebook.policy in ("main", "all")
         if stored is not None and not again:
             return stored
@@ -251,7 +251,7 @@ class Experiments:
 
     def _runs(self, what: str, cell: Cell, split: Split, fits: Fits, seeds: list[int], main: bool) -> Cell:
         """The cell with the runs of all seeds: stored ones where what is trained all the same confirms them, else fresh ones."""
-        self.notebook.used.add(f"{cell.identity.key} {seeds}")
+        self.notebook.uses(f"{cell.identity.key} {seeds}", *self.store.files(cell.identity))
         missing, policy = cell.lacks(seeds), self.notebook.policy
         if self.notebook.is_strict and not self.notebook.replace:
             self._refuse_missing(what, cell, fits, missing, main)

@@ -175,6 +175,7 @@ class Notebook:
         if not self.is_default:
             return value() if callable(value) else value
         path, made_from = kept.kept_file(self.root, self.name, name), self.made_from
+        self.uses("", path)
         stored = kept.read(path)
         same = stored is not None and stored[1] == made_from
         if same and (self.policy == "prefix" or (callable(value) and self.policy not in ("main", "all"))):
@@ -187,6 +188,15 @@ class Notebook:
         if self.policy == "write" or (self.replace and self.policy == "first"):
             kept.write(path, fresh, made_from)
         return fresh
+
+    def uses(self, key: str, *files: Path) -> None:
+        """Note a run that was asked for, and the files of the store that it is read from (`used/<name>.txt` in the scratch folder)."""
+        self.used.update({key} - {""})
+        if self.scratch is not None:
+            listed = self.scratch / "used" / f"{self.name}.txt"
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            with open(listed, "a", encoding="utf-8") as file:
+                file.writelines(f"{path.relative_to(self.root).as_posix()}\n" for path in files)
 
     @property
     def made_from(self) -> str:

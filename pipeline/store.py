@@ -144,6 +144,10 @@ class Store:
         except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise StudyError(f"{path} is damaged ({error}): restore it from git.") from None
 
+    def files(self, identity: Identity) -> list[Path]:
+        """Where the runs of an identity and their per-user values are."""
+        return [self.folder / f"{identity.key}{end}" for end in (".json", ".parquet")]
+
     def contents(self) -> Iterator[dict[str, Any]]:
         """The content of every cell's file, without per-user values."""
         for path in sorted(self.folder.glob("*.json")):
