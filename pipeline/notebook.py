@@ -190,7 +190,7 @@ class Notebook:
         return fresh
 
     def uses(self, key: str, *files: Path) -> None:
-        """Note a run that was asked for, and the files of the store that it is read from (`used/<name>.txt` in the scratch folder)."""
+        """Note a run that was asked for, and the files of the store that it is read from (in `used/` of the scratch folder)."""
         self.used.update({key} - {""})
         if self.scratch is not None:
             listed = self.scratch / "used" / f"{self.name}.txt"

@@ -435,6 +435,18 @@ def test_a_fit_on_other_rows_is_compared_by_how_it_begins(stored: Path, monkeypa
         train("all")
 
 
+def test_three_seeds_are_stored_of_a_networks_first_fold_and_one_is_reported(fits: list[Fit], tmp_path: Path) -> None:
+    network = EmbeddingRecommender(epochs=1, device="cpu")
+    for policy, expected in (("write", [0, 0, 1, 2]), ("write", [0]), ("prefix", [0])):
+        fits.clear()
+        experiments = Experiments(notebook(tmp_path, policy), data())
+        folds = experiments.splits("rating-5fold")
+        (tmp_path / TOLERANCES).write_text('{"first epoch": 1e-4, "1 updates": 1e-4}')
+        experiments.run("S2.1", network, folds[:1], [0, 1])
+        assert seeds_of(fits) == expected
+        assert experiments.results["seed"].unique().tolist() == [0]
+
+
 def test_a_fold_is_one_seed_and_its_first_is_trained(fits: list[Fit], tmp_path: Path) -> None:
     for policy, n_fits in (("write", 5), ("first", 1)):
         fits.clear()
