@@ -437,6 +437,7 @@ def test_a_fit_on_other_rows_is_compared_by_how_it_begins(stored: Path, monkeypa
 
 def test_three_seeds_are_stored_of_a_networks_first_fold_and_one_is_reported(fits: list[Fit], tmp_path: Path) -> None:
     network = EmbeddingRecommender(epochs=1, device="cpu")
+    (tmp_path / TOLERANCES).parent.mkdir(parents=True)
     for policy, expected in (("write", [0, 0, 1, 2]), ("write", [0]), ("prefix", [0])):
         fits.clear()
         experiments = Experiments(notebook(tmp_path, policy), data())
