@@ -28,6 +28,7 @@ POLICIES = {
     "free": "the first seed and split of a model, and what is not stored",
     "first": "the first seed and split of a model",
     "prefix": "the beginning of the first seed and split of a model",
+    "measure": "as prefix, and what contradicts is only noted",
     "main": "all seeds and the selection of a model's first split",
     "all": "everything",
     "write": "the first seed and split of a model, and what is not stored, which is then stored",
@@ -157,6 +158,11 @@ class Notebook:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     @property
+    def stops_early(self) -> bool:
+        """Whether networks are trained to show how training begins, and no further."""
+        return self.policy in ("prefix", "measure")
+
+    @property
     def is_strict(self) -> bool:
         """Whether a run that is not stored, or contradicts what is stored, is an error."""
         return self.policy not in ("free", "write")
@@ -178,7 +184,7 @@ class Notebook:
         self.uses("", path)
         stored = kept.read(path)
         same = stored is not None and stored[1] == made_from
-        if same and (self.policy == "prefix" or (callable(value) and self.policy not in ("main", "all"))):
+        if same and (self.stops_early or (callable(value) and self.policy not in ("main", "all"))):
             return stored[0]  # type: ignore[index]
         if not same and self.is_strict:
             raise StudyError(f"{self.name}: '{name}' is not kept of these runs: run `make store NOTEBOOK={self.name}`.")

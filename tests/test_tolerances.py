@@ -1,0 +1,28 @@
+"""What is allowed at the beginning of training follows from what arithmetic alone does there."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.study import ROOT, Study
+from pipeline.tolerances import FOLDER, SETTINGS, asks_for_runs, spreads
+
+
+def test_a_spread_is_the_largest_over_runs_as_a_share_of_the_loss(tmp_path: Path) -> None:
+    values = {"native": (0.5, 2.0), "avx2": (0.5, 2.0002), "compatible": (0.50001, 2.0)}
+    for setting in SETTINGS:
+        log = tmp_path / FOLDER / setting / "log"
+        log.mkdir(parents=True)
+        rows = [(f"{run}, first epoch", "path", now) for run, now in zip("ab", values[setting])]
+        rows += [("a, rows", "exact", "f00"), ("a, 1 updates", "path", 0.7)]
+        pd.DataFrame(rows, columns=["what", "kind", "now"]).to_csv(log / "30_small.csv", index=False)
+    found = spreads(tmp_path)
+    assert found["first epoch"] == pytest.approx(0.0002 / 2.0002)
+    assert found["1 updates"] == 0
+
+
+def test_chapters_that_run_models_are_measured() -> None:
+    names = [name for name in Study(ROOT).notebooks if asks_for_runs(Study(ROOT), name)]
+    assert {"12_factorization", "30_ncf", "38_variational_autoencoders"} <= set(names)
+    assert "45_ranking" not in names
