@@ -83,7 +83,8 @@ class Recommender(ABC):
         for name, value in self.hyperparameters.items():
             if isinstance(value, list):
                 setattr(self, name, tuple(value))
-            if isinstance(value, float) and not np.isfinite(value):
+            limit = name.endswith("regularisation") and value == np.inf  # the model that λ → ∞ leads to
+            if isinstance(value, float) and not (np.isfinite(value) or limit):
                 raise StudyError(f"{name}={value}: it must be a finite number.")
         for kind in type(self).__mro__:
             at_least(self, **vars(kind).get("smallest", {}))
