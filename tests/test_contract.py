@@ -148,7 +148,7 @@ def test_a_seed_that_is_no_whole_number_from_0_is_refused(case: Case, seed: Any)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_hyperparameter_that_is_not_finite_is_refused_by_name(case: Case, value: float) -> None:
     numbers = [name for name, default in build(*case).hyperparameters.items() if isinstance(default, float)]
-    for name in numbers:
+    for name in set(numbers) - set(build(*case).unbounded if value > 0 else ()):
         with pytest.raises(StudyError, match=name):
             build(*case, **{name: value})
 

@@ -74,6 +74,7 @@ class Recommender(ABC):
     beginning: ClassVar[int] = 1  # epochs (sweeps of a sampler) that show how training begins
     # The least values of hyperparameters, beside those that the parents of a model state.
     smallest: ClassVar[dict[str, float]] = {}
+    unbounded: ClassVar[tuple[str, ...]] = ()  # hyperparameters that may be infinite
     learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
     train_: Interactions
     history_: History | None = None
@@ -83,8 +84,8 @@ class Recommender(ABC):
         for name, value in self.hyperparameters.items():
             if isinstance(value, list):
                 setattr(self, name, tuple(value))
-            limit = name.endswith("regularisation") and value == np.inf  # the model that λ → ∞ leads to
-            if isinstance(value, float) and not (np.isfinite(value) or limit):
+            allowed = name in self.unbounded and value == np.inf
+            if isinstance(value, float) and not (np.isfinite(value) or allowed):
                 raise StudyError(f"{name}={value}: it must be a finite number.")
         for kind in type(self).__mro__:
             at_least(self, **vars(kind).get("smallest", {}))

@@ -43,6 +43,7 @@ class Bias(Recommender):
 
     traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True, predicts_ratings=True)
     smallest: ClassVar[dict[str, float]] = {"item_regularisation": 0, "user_regularisation": 0, "n_passes": 1}
+    unbounded: ClassVar[tuple[str, ...]] = ("item_regularisation", "user_regularisation")
     learnt: ClassVar[dict[str, type]] = {"item_bias": np.ndarray, "mean": float, "low": float, "high": float}
 
     item_regularisation: float = 10.0
