@@ -59,7 +59,8 @@ class Session:
     def open(cls, dataset: str, model: str, file: Path | None, epochs: int | None) -> Session:
         """Load the data; what is asked for is checked here, and the model fitted when it is first needed.
 
-        Raises StudyError for unknown names, epochs of a model that has none, and a file that could not be written.
+        Raises StudyError for unknown names, epochs of a model that has none, a file that could not be written, and a model for
+        stars where all ratings are the same.
         """
         choose("model", [model], MODELS)
         unfitted = _configured(model, epochs)
@@ -67,6 +68,11 @@ class Session:
             check_place(file)
         tell(f"Reading {dataset} …")
         data = load(dataset)
+        if unfitted.traits.predicts_ratings and not data.explicit:
+            raise StudyError(
+                f"{data.name} has one and the same rating in every row, and {model} learns from differences between ratings: "
+                "name a model that ranks by who has seen what, for instance --model ease."
+            )
         rows, vocabulary = encode(data)
         return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs)
 

@@ -16,6 +16,7 @@ from boards import is_neural
 from pipeline.study import ROOT
 from recsys_core import __main__, kept, menu
 from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import MODELS, SVD, Bias, DemographicPopularity
 from recsys_core.people import ask_person, person_features
@@ -362,3 +363,11 @@ def test_streams_that_are_full_closed_or_no_longer_read_are_no_traceback(
     command = ["sh", "-c", script, sys.executable, code, str(tmp_path / "kept")]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert done.returncode == status and "Traceback" not in done.stderr and said in done.stderr
+
+
+def test_a_model_for_stars_is_refused_where_all_ratings_are_the_same(tmp_path: Path) -> None:
+    rows = [f"{user},{item},1,{user + item}" for user in range(1, 9) for item in range(user, user + 6)]
+    (tmp_path / "seen.csv").write_text("user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n")
+    with pytest.raises(StudyError, match=r"one and the same rating in every row, and svd learns .* --model ease"):
+        menu.Session.open(str(tmp_path / "seen.csv"), "svd", None, None)
+    assert menu.Session.open(str(tmp_path / "seen.csv"), "ease", None, None).model.train_.n_users == 8
