@@ -2,26 +2,32 @@
 PYTHON ?= python3
 
 # What the user gives reaches the shell as it was typed, spaces and dollars included: recipes read "$$NAME", never $(NAME).
-GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS PARTS PEERS ONLY
+GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS PARTS PEERS ONLY REPLACE FULL
 $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 export BIN := $(if $(value VENV),$(value VENV),.venv)/bin
 RUN = "$$BIN"/python -m pipeline
 
 export PYTHONPATH := $(CURDIR)
 export JUPYTER_PREFER_ENV_PATH := 1
-study test lab rerun tune peers: export PYTHONHASHSEED := 0
-study test lab rerun tune peers: export OMP_NUM_THREADS := 1
-study test lab rerun tune peers: export OPENBLAS_NUM_THREADS := 1
-study test lab rerun tune peers: export MKL_NUM_THREADS := 1
-test: export RECSYS_CHECK := 1
-test: export RECSYS_OUTPUT := $(CURDIR)/reports/runs/check
+study store verify test lab rerun tune peers: export PYTHONHASHSEED := 0
+study store verify test lab rerun tune peers: export OMP_NUM_THREADS := 1
+study store verify test lab rerun tune peers: export OPENBLAS_NUM_THREADS := 1
+study store verify test lab rerun tune peers: export MKL_NUM_THREADS := 1
+test: export RECSYS_POLICY := prefix
+test: export RECSYS_SCRATCH := reports/executed/test/scratch
 
-.PHONY: help study test lab rerun tune timings peers environment
+.PHONY: help study store verify test lab rerun tune timings peers environment
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
-study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study JOBS=2 PIP_ARGS=]
-	@exec $(RUN) study --profile="$${PROFILE:-study}" --jobs="$${JOBS:-2}"
+study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study JOBS=2 REPLACE=1 PIP_ARGS=]
+	@exec $(RUN) study --profile="$${PROFILE:-study}" --jobs="$${JOBS:-2}" --replace="$$REPLACE"
+
+store: environment  ## run notebooks and store what they train: NOTEBOOK="30_ncf 35_ncf_depth", or all [JOBS=2]
+	@exec $(RUN) store --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}"
+
+verify: environment  ## train again what is stored and compare; changes nothing, continues when stopped [NOTEBOOK= FULL=1 JOBS=2]
+	@exec $(RUN) verify --notebooks="$$NOTEBOOK" --full="$$FULL" --jobs="$${JOBS:-2}"
 
 test: environment  ## lint, types, unit tests, and every notebook against its stored outputs
 	"$$BIN"/ruff check .

@@ -4,7 +4,7 @@ from pipeline.prepare import prepare
 from pipeline.study import Study
 
 study = Study()
-jobs = jobs_of(study, config.get("profile", "study"))
+jobs = jobs_of(study, config.get("profile", "study"), [name for name in str(config.get("names", "")).split(",") if name])
 prepare(study, jobs)
 
 
@@ -13,6 +13,7 @@ rule all:
         [job.state("done") for job in jobs],
 
 
+# No rule has a file that git tracks as its output: Snakemake deletes outputs before a rule runs and after it has failed.
 for job in jobs:
 
     rule:
@@ -22,7 +23,6 @@ for job in jobs:
             job.state("fingerprint"),
             [job.state("done", name) for name in job.after],
         output:
-            [directory(path) if path.suffix == "" else path for path in job.files],
             touch(job.state("done")),
         log:
             notebook=job.copy,
@@ -30,8 +30,9 @@ for job in jobs:
             job.state("tsv")
         params:
             command=job.command,
+            placing=job.placing,
         priority: int(job.entry.get("training", False))
         resources:
             gpu=int(bool(config.get("gpu") and job.entry.get("training"))),
         shell:
-            "{params.command}"
+            "{params.command} && {params.placing}"

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.clean import clean_file
-from pipeline.command import at_least_one, exit_status
+from pipeline.command import at_least_one, exit_status, is_on
 from pipeline.run import run_profile
 from pipeline.study import ROOT, Study
 
@@ -17,7 +17,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     study = commands.add_parser("study", help="run the notebooks of a profile")
     study.add_argument("--profile", default="study")
-    study.add_argument("--jobs", default="2", help="notebooks side by side")
+    study.add_argument("--replace", default="", help="1: fresh results take the place of the kept ones")
+    store = commands.add_parser("store", help="run notebooks, and store what they train")
+    verify = commands.add_parser("verify", help="train what is stored again and compare, changing nothing")
+    verify.add_argument("--full", default="", help="1: every seed of every protocol")
+    for each in (study, store, verify):
+        each.add_argument("--jobs", default="2", help="notebooks side by side")
+    for each in (store, verify):
+        each.add_argument("--notebooks", default="", help="names, separated by spaces; none: all")
     batch = commands.add_parser("rerun", help="run one notebook with other parameters, once per seed")
     batch.add_argument("notebook")
     batch.add_argument("settings", nargs="*", help="name=value")
@@ -29,14 +36,21 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "clean":
         return int(any([clean_file(path) for path in options.files]))
-    command = rerun_command if options.command == "rerun" else study_command
+    command = {"rerun": rerun_command, "study": study_command}.get(options.command, stored_command)
     return exit_status(partial(command, options), "stopped; the same command continues from here")
 
 
 def study_command(options: argparse.Namespace) -> None:
     """`make study`."""
-    jobs_at_once = at_least_one("JOBS", options.jobs)
-    run_profile(Study(ROOT), options.profile, jobs_at_once)
+    jobs_at_once, replace = at_least_one("JOBS", options.jobs), is_on("REPLACE", options.replace)
+    run_profile(Study(ROOT), options.profile, jobs_at_once, replace=replace)
+
+
+def stored_command(options: argparse.Namespace) -> None:
+    """`make store` and `make verify`."""
+    full = options.command == "verify" and is_on("FULL", options.full)
+    profile = "verify-full" if full else options.command
+    run_profile(Study(ROOT), profile, at_least_one("JOBS", options.jobs), options.notebooks.split())
 
 
 def rerun_command(options: argparse.Namespace) -> None:

@@ -25,3 +25,10 @@ def at_least_one(name: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) == 0:
         raise StudyError(f"{name}={text} must be a whole number, 1 or more.")
     return int(text)
+
+
+def is_on(name: str, text: str) -> bool:
+    """Whether a switch is on; StudyError where it is neither 1 nor 0 nor empty."""
+    if text not in ("", "0", "1"):
+        raise StudyError(f"{name}={text} must be 1 (yes) or 0 (no).")
+    return text == "1"

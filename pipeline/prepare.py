@@ -4,77 +4,102 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.imports import Imports
 from pipeline.jobs import Job
 from pipeline.study import Study, code_cells, digest
 from recsys_core.files import atomic_path, is_temporary
 
-SOURCES = (".py", ".yaml", ".html", ".mplstyle")
-USED_BY_NOTEBOOKS = (
-    "claims",
-    "error_groups",
-    "experiment",
-    "notebook",
-    "plots",
-    "ratings",
-    "report",
-    "results",
-    "study",
-    "tuned",
-)  # of the modules beside this one
+STORED = Path("reports/stored")
+READ_BY_KEY = (STORED / "runs", STORED / "kept")  # a notebook runs again for those that it reads, not for the others
 
 
 def prepare(study: Study, jobs: Iterable[Job]) -> None:
     """Write the fingerprints and parameter files that Snakemake looks at; drop stamps that are not true."""
-    modules = [path for name in ("recsys_core", "releases") for path in study.root.glob(f"{name}/**/*")]
-    used = [path for name in USED_BY_NOTEBOOKS for path in study.root.glob(f"pipeline/{name}.*")]
-    sources = [path for path in [*modules, *used] if path.suffix in SOURCES]
-    package = tree_digest(study.root, [*sources, study.root / "requirements.lock"])
+    imports = Imports(study.root)
     for job in jobs:
-        _write_if_changed(study.root / job.state("fingerprint"), fingerprint(study, job, package))
-        _write_if_changed(study.root / job.state("yaml"), yaml.safe_dump(job.overrides))
+        text = f"{code_digest(study, job, imports)}\n{data_digest(study, job, used_before(study, job))}\n"
+        write_if_changed(study.root / job.state("fingerprint"), text)
+        write_if_changed(study.root / job.state("yaml"), yaml.safe_dump(job.overrides))
         if not is_done(study, job):
             (study.root / job.state("done")).unlink(missing_ok=True)
 
 
-def fingerprint(study: Study, job: Job, package: str) -> str:
-    """Hash of all that a run depends on but its upstream notebooks; prose and outputs are not in it."""
-    inputs = [study.root / place for place in job.entry.get("inputs", [])]
-    inputs += (study.root / "reports/stored").glob(f"*/*/results/{job.name}.csv")
+def code_digest(study: Study, job: Job, imports: Imports) -> str:
+    """Hash of a notebook's code and parameters, of the modules that it imports and of the pinned packages, on any machine.
+
+    Prose and outputs are not in it.
+    """
+    cells = code_cells(study.root / job.notebook)
+    modules = imports.of([source for source, _ in cells])
+    files = tree_digest(study.root, [*modules, study.root / "requirements.lock"])
+    return digest([job.name, cells, job.overrides, job.entry, str(job.output), files])
+
+
+def data_digest(study: Study, job: Job, used: Iterable[str]) -> str:
+    """Hash of the files that a notebook reads, but its data set and what others wrote; `used` are files of the store."""
+    named = [study.root / place for place in job.entry.get("inputs", [])]
     if study.profiles[job.profile].get("stored"):  # what is stored depends on nothing that is stored but tuned settings
-        inputs = [place for place in inputs if "stored" not in place.parts or "tuning" in place.parts]
-    code = code_cells(study.root / job.notebook)
-    return digest([code, job.overrides, job.command, job.entry, tree_digest(study.root, inputs), package])
+        named = [place for place in named if "stored" not in place.parts or "tuning" in place.parts]
+        return tree_digest(study.root, _without_keys(study.root, named))
+    own = [
+        *(study.root / STORED).glob(f"*/*/results/{job.name}.csv"),
+        *(study.root / STORED / "kept" / job.name).glob("*"),
+    ]
+    return tree_digest(study.root, [*_without_keys(study.root, named), *own, *[study.root / each for each in used]])
+
+
+def _without_keys(root: Path, places: Iterable[Path]) -> list[Path]:
+    files = [file for place in places for file in files_below(place)]
+    return [file for file in files if not any(file.is_relative_to(root / folder) for folder in READ_BY_KEY)]
+
+
+def upstream_digest(study: Study, job: Job) -> str:
+    """Hash of what the notebooks before this one have kept."""
+    before = [replace(job, name=name, entry=study.notebooks[name]) for name in job.entry.get("after", [])]
+    return tree_digest(study.root, [study.root / path for each in before for path in each.files])
+
+
+def used_before(study: Study, job: Job) -> list[str]:
+    """Files of the store that the notebook read when its kept files were made."""
+    note = study.root / job.kept_fingerprint
+    return note.read_text(encoding="utf-8").splitlines()[1:] if job.kind and note.exists() else []
 
 
 def record(study: Study, job: Job) -> None:
     """Note the hash of what a finished job wrote."""
-    _write_if_changed(study.root / job.state("outputs"), _outputs_digest(study, job))
+    write_if_changed(study.root / job.state("outputs"), _outputs_digest(study, job))
 
 
 def is_done(study: Study, job: Job) -> bool:
-    """Whether the job finished and all that it wrote is still there, unchanged."""
+    """Whether the job finished and all that is kept of it is still there, unchanged."""
     stamp, note = study.root / job.state("done"), study.root / job.state("outputs")
     return stamp.exists() and note.exists() and note.read_text() == _outputs_digest(study, job)
 
 
 def _outputs_digest(study: Study, job: Job) -> str:
-    return tree_digest(study.root, [study.root / path for path in [*job.files, job.copy]])
+    return tree_digest(study.root, [study.root / path for path in [*job.files, job.copy, job.kept_fingerprint]])
 
 
 def tree_digest(root: Path, places: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files, also of all below folders; what is missing counts too."""
     parts = {}
-    for place in places:
-        for file in place.rglob("*") if place.is_dir() else [place]:
-            if not file.is_dir() and file.name != ".snakemake_timestamp":
-                content = file.read_bytes() if file.exists() else b"missing"
-                parts[str(file.relative_to(root))] = hashlib.sha256(content).hexdigest()
+    for file in [file for place in places for file in files_below(place)]:
+        content = file.read_bytes() if file.exists() else b"missing"
+        parts[file.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
     return digest(parts)
+
+
+def files_below(place: Path) -> list[Path]:
+    """The files in a folder and its folders; a place that is no folder itself, be it there or not."""
+    if not place.is_dir():
+        return [place]
+    return [file for file in place.rglob("*") if not file.is_dir() and file.name != ".snakemake_timestamp"]
 
 
 def remove_leftovers(root: Path) -> None:
@@ -116,7 +141,7 @@ def _cells_of(copy: Path) -> list[dict[str, Any]]:
     return []
 
 
-def _write_if_changed(path: Path, text: str) -> None:
+def write_if_changed(path: Path, text: str) -> None:
     """Write `text` unless the file holds it already, so that its age tells when the content changed."""
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         with atomic_path(path) as temporary:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,97 @@ from typing import Any
 import psutil
 
 from pipeline.clean import write_back
-from pipeline.jobs import Job, jobs_of
+from pipeline.confirmed import read_rows, summary, table, with_mean_z, write_log
+from pipeline.jobs import KINDS, Job, jobs_of
+from pipeline.place import fresh_files
 from pipeline.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
 from pipeline.study import Study, cuda_available
 from recsys_core.datasets import load
 from recsys_core.errors import StudyError
 
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
+REDIRECTING = ("RECSYS_OUTPUT", "RECSYS_SCRATCH", "RECSYS_LOG")  # each notebook is told its own
 SILENCE_S = 30.0  # after which a running notebook says how far it is
-EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule|MissingOutputException in rule) ([\w-]+)")
+EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule) ([\w-]+)")
 
 
-def run_profile(study: Study, profile: str, jobs_at_once: int = 2) -> None:
-    """Run what must be run of `profile`, and write the executed notebooks of the study back.
+def run_profile(
+    study: Study, profile: str, jobs_at_once: int = 2, names: Sequence[str] = (), replace: bool = False
+) -> None:
+    """Run what must be run of `profile` or one of `KINDS`, and write executed notebooks back whose results took their place.
+
+    Args:
+        study, profile: what to run.
+        jobs_at_once: notebooks side by side.
+        names: only these notebooks.
+        replace: run everything, and let fresh results take the place of the kept ones.
 
     Raises:
-        StudyError: a notebook failed (named, with its cell and error), or another run is alive.
+        StudyError: a notebook failed (named, with its cell and error) or contradicts what is stored; another run is alive.
     """
-    jobs = jobs_of(study, profile)
+    jobs = jobs_of(study, profile, names)
+    if replace and profile != "study":
+        raise StudyError(f"REPLACE=1 is for the profile study, not for {profile}, which compares nothing.")
     with alone(study.root):
         fetch_data(study.defaults(job.name) | job.overrides for job in jobs)
+        for job in jobs:
+            forget(study, job)
         prepare(study, jobs)
-        failed = Progress(study, jobs).follow(start_snakemake(study, profile, jobs_at_once))
-        for job in jobs if profile == "study" else []:
-            if is_done(study, job) and not write_back(study, job):
-                print(f"{job.name}: edited while it ran, so not written back; run make study again")
-    if failed:
-        raise StudyError("\n".join(failed))
+        failed = Progress(study, jobs).follow(start_snakemake(study, profile, jobs_at_once, names, replace))
+        write_back_placed(study, jobs)
+        contradicted = report_confirmed(study, profile, jobs) if profile in KINDS else []
+    if failed + contradicted:
+        raise StudyError("\n".join(failed + contradicted))
+
+
+def forget(study: Study, job: Job) -> None:
+    """Remove what an earlier run that did not end well left in the scratch folder and noted."""
+    if not is_done(study, job):
+        begin(study, job)
+        for path in fresh_files(study, job) if job.scratch else []:
+            path.unlink()
+
+
+def begin(study: Study, job: Job) -> None:
+    """Remove what an earlier run of a notebook noted: its error, and what it compared."""
+    log = study.root / job.executed / "confirmed"
+    for path in (study.root / job.state("error"), log / f"{job.name}.csv", log / f"{job.name}.tables.csv"):
+        path.unlink(missing_ok=True)
+
+
+def write_back_placed(study: Study, jobs: list[Job]) -> None:
+    """Store the outputs of the executed notebooks whose results have become those that are kept."""
+    placed = [job for job in jobs if (study.root / job.state("placed")).exists() and is_done(study, job)]
+    for job in placed:
+        if write_back(study, job):
+            (study.root / job.state("placed")).unlink()
+        else:
+            print(f"{job.name}: edited while it ran, so not written back; run make study again")
+    if placed:
+        print(f"what is kept was made anew by {', '.join(job.name for job in placed)}")
+
+
+def report_confirmed(study: Study, profile: str, jobs: list[Job]) -> list[str]:
+    """Print what was compared with what is stored; sentences that say why a verification did not succeed."""
+    folder = Path("reports/executed") / profile
+    rows = with_mean_z(read_rows(study.root / folder / "confirmed", [job.name for job in jobs]))
+    write_log(study.root / folder / "confirmed.csv", rows)
+    if KINDS[profile].places:
+        print(summary(rows, folder / "confirmed.csv"), flush=True)
+        return []
+    print(table(rows), flush=True)
+    unchecked = [job.name for job in jobs if not any(row.notebook == job.name for row in rows)]
+    wrong = [row for row in rows if row.verdict == "contradicted"]
+    agree = sum(row.verdict == "confirmed" for row in rows)
+    print(
+        f"\n{agree:,} of {len(rows):,} confirmed" + (f"; not checked: {', '.join(unchecked)}" if unchecked else ""),
+        flush=True,
+    )
+    return (
+        [f"{len(wrong)} of {len(rows)} were contradicted, the first by {wrong[0].notebook}: {wrong[0].what}."]
+        if wrong
+        else []
+    )
 
 
 def fetch_data(runs: Iterable[dict[str, Any]]) -> None:
@@ -52,21 +116,33 @@ def fetch_data(runs: Iterable[dict[str, Any]]) -> None:
         print(f"{dataset}: {len(load(dataset).ratings):,} ratings", flush=True)
 
 
-def start_snakemake(study: Study, profile: str, jobs_at_once: int) -> "subprocess.Popen[str]":
+def start_snakemake(
+    study: Study, profile: str, jobs_at_once: int, names: Sequence[str], replace: bool
+) -> "subprocess.Popen[str]":
     """Start Snakemake; its own lock is not needed beside ours."""
     gpu = Path("/dev/nvidiactl").exists() and cuda_available()
     command = f"-m snakemake --nolock --rerun-incomplete --keep-going --latency-wait 1 --cores {jobs_at_once} "
+    command += "--forceall " if replace or profile == "store" else ""
     command += f"--resources gpu=1 --config profile={profile} gpu={gpu}"
     return subprocess.Popen(
-        [sys.executable, *command.split()],
+        [sys.executable, *command.split(), *([f"names={','.join(names)}"] if names else [])],
         cwd=study.root,
-        env=child_environment(study.root),
+        env=child_environment(study.root) | variables_of(profile, replace),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: die_with_parent(signal.SIGKILL),
     )
+
+
+def variables_of(profile: str, replace: bool) -> dict[str, str]:
+    """What tells notebooks which runs to train, whether to replace what is stored, and where to note what they compared."""
+    log = {"RECSYS_LOG": f"reports/executed/{profile}/confirmed", "RECSYS_REPLACE": str(int(replace))}
+    if profile not in KINDS:
+        return log
+    asked = os.environ.get("RECSYS_POLICY") if profile == "study" else None
+    return log | {"RECSYS_POLICY": asked or KINDS[profile].policy}
 
 
 class Progress:
@@ -103,14 +179,15 @@ class Progress:
         job = self.jobs[rule]
         if kind == "localrule":
             self.started_s[rule] = time.monotonic()
+            begin(self.study, job)
             return print(f"{job.name}: started", flush=True)
         finished = kind.startswith("Finished")
         if finished:
             self.finished += 1
             record(self.study, job)
         else:
-            lacking = f"did not write all of {', '.join(job.entry['outputs'])}"
-            error = lacking if kind.startswith("Missing") else error_of(self.study.root / job.copy)
+            note = self.study.root / job.state("error")
+            error = note.read_text(encoding="utf-8") if note.exists() else error_of(self.study.root / job.copy)
             self.failed.append(f"{job.name} {error}; see its executed copy, {job.copy}.")
         seconds = time.monotonic() - self.started_s.pop(rule)
         progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
@@ -134,7 +211,7 @@ def child_environment(root: Path) -> dict[str, str]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     own = {"PATH": search, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1"}
-    inherited = {k: v for k, v in os.environ.items() if k not in ("RECSYS_OUTPUT", "RECSYS_CHECK")}
+    inherited = {k: v for k, v in os.environ.items() if k not in REDIRECTING}
     return inherited | threads | own | {MARK: str(root)}
 
 

@@ -8,6 +8,7 @@ import time
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -21,6 +22,7 @@ from PIL import Image
 
 from pipeline.__main__ import main
 from pipeline.clean import clean, clean_file, clean_on_save, write_back
+from pipeline.imports import Imports
 from pipeline.jobs import jobs_of
 from pipeline.missing import missing
 from pipeline.prepare import error_of, prepare, record, remove_leftovers
@@ -41,7 +43,8 @@ profiles:
   gpu: {profiles: [large], device: cuda}
 """
 WRITE = """from pathlib import Path
-folder = Path(__import__("os").environ.get("RECSYS_OUTPUT", "reports")) / "results"
+environment = __import__("os").environ
+folder = Path(environment.get("RECSYS_SCRATCH", ".")) / environment.get("RECSYS_OUTPUT", "reports") / "results"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "{name}.csv").write_text(f"epochs\\n{{epochs}}\\n")
 print(epochs)"""
@@ -111,7 +114,8 @@ def test_a_parameter_that_is_computed_is_refused(study):
 
 
 def test_the_default_profile_passes_no_parameters_and_others_a_file(study):
-    assert jobs_of(study, "study")[0].command == ("papermill notebooks/first.ipynb reports/executed/study/first.ipynb")
+    line = "papermill notebooks/first.ipynb reports/executed/study/first.ipynb"
+    assert jobs_of(study, "study")[0].command == f"RECSYS_SCRATCH=reports/executed/study/scratch {line}"
     assert jobs_of(study, "large")[0].command.endswith("-f reports/executed/large/state/second.yaml")
     assert jobs_of(study, "smoke")[0].command.startswith("RECSYS_OUTPUT=reports/runs/smoke papermill ")
 
@@ -145,20 +149,63 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
 @pytest.mark.parametrize(
     ("place", "changed"),
     [
-        ("recsys_core/metrics.py", [True, True]),
-        ("releases/releases.yaml", [True, True]),
+        ("recsys_core/used.py", [True, False]),
+        ("recsys_core/models/inner.py", [True, False]),
+        ("recsys_core/models/__init__.py", [True, False]),
+        ("recsys_core/deep/__init__.py", [True, False]),
+        ("recsys_core/deep/late.py", [True, False]),
+        ("recsys_core/unused.py", [False, False]),
+        ("pipeline/whole/part.py", [False, True]),
+        ("pipeline/whole/page.html", [False, True]),
         ("pipeline/run.py", [False, False]),
-        ("pipeline/plots.py", [True, True]),
-        ("pipeline/report.html", [True, True]),
+        ("releases/releases.yaml", [False, False]),
         ("requirements.lock", [True, True]),
-        ("reports/stored/large/cpu/results/second.csv", [False, True]),
+        ("reports/stored/large/cpu/results/second.csv", [True, True]),
+        ("reports/stored/kept/second/map.json", [False, True]),
+        ("reports/stored/runs/abc.json", [False, False]),
+        ("reports/stored/other.json", [True, False]),
     ],
 )
-def test_sources_pins_and_stored_results_make_the_right_notebooks_run_again(study, place, changed):
+def test_what_a_notebook_imports_and_reads_makes_it_run_again_and_nothing_else(study, place, changed):
+    text = STUDY.replace("first: {outputs", "first: {inputs: [reports/stored], outputs")
+    (study.root / "study.yaml").write_text(text)
+    modules = {
+        "recsys_core/__init__.py": "",
+        "recsys_core/used.py": "def f():\n    from .deep import late\n",
+        "recsys_core/models/__init__.py": "from .inner import X",
+        "recsys_core/models/inner.py": "X = 1\nimport numpy.linalg",
+        "recsys_core/deep/__init__.py": "",
+        "recsys_core/deep/late.py": "",
+        "recsys_core/unused.py": "",
+        "pipeline/__init__.py": "",
+        "pipeline/run.py": "",
+        "pipeline/whole/__init__.py": "VALUE = 1",
+        "pipeline/whole/part.py": "",
+        "pipeline/whole/page.html": "",
+        "releases/releases.yaml": "",
+        "reports/stored/tuning/ease.json": "{}",
+    }
+    for path, source in modules.items():
+        (study.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (study.root / path).write_text(source)
+    write_notebook(
+        study.root, "first", "%matplotlib inline\nfrom recsys_core.used import f\nimport recsys_core.models.inner"
+    )
+    write_notebook(study.root, "second", "from pipeline.whole import VALUE")
+    study = Study(study.root)
     before = fingerprints(study)
     (study.root / place).parent.mkdir(parents=True, exist_ok=True)
     (study.root / place).write_text("changed = 1\n")
     assert [a != b for a, b in zip(fingerprints(study), before)] == changed
+
+
+def test_every_module_that_a_notebook_runs_is_found():
+    listed = (
+        "import sys, pipeline.experiment; print(*[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in {}])"
+    )
+    code = listed.format(("pipeline", "recsys_core", "releases"))
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {Path(path) for path in loaded.split()} <= set(Imports(ROOT).of(["import pipeline.experiment"]))
 
 
 def test_a_stored_profile_does_not_run_again_because_of_what_it_stored(study):
@@ -462,7 +509,7 @@ def test_a_failed_notebook_names_itself_keeps_its_copy_and_the_next_run_continue
     died = run(project, "study").stderr
     assert "second stopped because its kernel died in code cell 2, for instance for lack of memory; see its" in died
     write_notebook(project, "second", "epochs")
-    assert "second did not write all of results" in run(project, "study").stderr
+    assert "second did not write reports/results/second.csv; see its" in run(project, "study").stderr
     write_notebook(project, "second", WRITE.format(name="second"))
     continued = run(project, "study")
     assert continued.returncode == 0 and "1 of 2 notebooks run" in continued.stdout
@@ -535,7 +582,8 @@ def test_the_plain_papermill_line_is_what_snakemake_shows(project):
         capture_output=True,
         text=True,
     )
-    assert "Shell command: papermill notebooks/first.ipynb reports/executed/study/first.ipynb\n" in shown.stdout
+    line = "papermill notebooks/first.ipynb reports/executed/study/first.ipynb && python -m pipeline.place first\n"
+    assert f"Shell command: RECSYS_SCRATCH=reports/executed/study/scratch {line}" in shown.stdout
 
 
 def test_the_studys_own_file_is_consistent():
