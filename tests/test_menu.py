@@ -15,7 +15,7 @@ from boards import is_neural
 
 from pipeline.study import ROOT
 from recsys_core import __main__, kept, menu
-from recsys_core.datasets import MovieLens
+from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import MODELS, SVD, Bias, DemographicPopularity
@@ -365,7 +365,10 @@ def test_streams_that_are_full_closed_or_no_longer_read_are_no_traceback(
     assert done.returncode == status and "Traceback" not in done.stderr and said in done.stderr
 
 
-def test_a_model_for_stars_is_refused_where_all_ratings_are_the_same(tmp_path: Path) -> None:
+def test_a_model_for_stars_is_refused_where_all_ratings_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(menu, "load", load)
     rows = [f"{user},{item},1,{user + item}" for user in range(1, 9) for item in range(user, user + 6)]
     (tmp_path / "seen.csv").write_text("user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n")
     with pytest.raises(StudyError, match=r"one and the same rating in every row, and svd learns .* --model ease"):
