@@ -134,6 +134,7 @@ class Experiments:
         run, and for what the notebook's policy does not allow.
         """
         fits: dict[bytes, Fits] = {}
+        chosen: dict[tuple[str, str], Selection] = {}
         for place, split in enumerate(self._splits(name, model, protocols, seeds)):
             if place == 0 and main:
                 self._check_measuring(split)
@@ -142,7 +143,9 @@ class Experiments:
             what = f"{name} ({settings}), {split.protocol} {split.variant}".strip()
             runs = self._runs(what, cell, split, fit, wanted, place == 0 and main)
             self._collect(name, settings, model, split, runs, wanted)
-            self._remember(name, split, fit, wanted[0])
+            self._remember(chosen, name, split, fit, wanted[0])
+        self.selections |= chosen
+        self.histories |= {key: each.curve for key, each in chosen.items() if each.curve is not None}
         fitted = next(iter(fits.values())).fitted
         return fitted.get(seeds[0], model)
 
@@ -350,12 +353,12 @@ class Experiments:
         if users is not None and len(users):
             self.users = pd.concat([self.users, users.assign(**labels)], ignore_index=True)
 
-    def _remember(self, name: str, split: Split, fits: Fits, seed: int) -> None:
-        """Keep the curve of the first split under each protocol."""
+    @staticmethod
+    def _remember(chosen: dict[tuple[str, str], Selection], name: str, split: Split, fits: Fits, seed: int) -> None:
+        """Keep what validation chose, and its curve, on the first split under each protocol."""
         selection = fits.selections.get(seed if fits.as_reported else 0)
         if selection is not None and selection.curve is not None:
-            self.histories.setdefault((name, split.protocol), selection.curve)
-            self.selections.setdefault((name, split.protocol), selection)
+            chosen.setdefault((name, split.protocol), selection)
 
     def add(self, name: str, split: Split, metrics: dict[str, float]) -> None:
         """Add metrics that the notebook computed itself, with the provenance of the first seed's run under `split`."""

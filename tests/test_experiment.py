@@ -216,6 +216,16 @@ def test_a_rating_model_is_selected_by_its_rating_error(tmp_path: Path) -> None:
     assert list(experiments.histories["S2.1", "random-80-10-10"]) == ["epoch", "train_loss", "rmse"]
 
 
+def test_curves_are_those_of_the_first_split_and_of_the_latest_settings(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    for epochs in (2, 3):
+        model = EmbeddingRecommender(epochs=epochs, patience=None, device="cpu")
+        experiments.run("S2.1", model, experiments.splits("rating-5fold")[:2], [0], f"{epochs} epochs")
+    first = experiments.validated("S2.1", model, experiments.splits("rating-5fold")[0])
+    assert experiments.histories["S2.1", "rating-5fold"].equals(first.curve)
+    assert len(experiments.histories["S2.1", "rating-5fold"]) == 3
+
+
 def committed(root: Path, seeds: list[int]) -> Experiments:
     experiments = Experiments(notebook(root), data())
     experiments.run("NCF", ncf(), ["loo-full"], seeds)
