@@ -98,7 +98,8 @@ def summary(rows: list[Row], log: Path) -> str:
     agree = [row for row in rows if row.verdict == "confirmed"]
     lines = [f"{len(agree):,} of {len(rows):,} comparisons with what is stored agree; {log} has them all."]
     if agree and (worst := max(agree, key=lambda row: row.share)).share:
-        lines.append(f"The largest deviation is {worst.share:.0%} of what is allowed: {worst.notebook}, {worst.what}.")
+        share = f"{worst.share:.0%}" if worst.share >= 0.01 else "less than 1%"
+        lines.append(f"The largest deviation is {share} of what is allowed: {worst.notebook}, {worst.what}.")
     lines += [f"{row.notebook}: {row.what} is {row.verdict}." for row in rows if row.verdict == "contradicted"]
     return "\n".join(lines)
 

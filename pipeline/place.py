@@ -146,7 +146,7 @@ def compare_tables(study: Study, job: Job) -> None:
         n_values, differences = compared(read_table(study.root / path), read_table(study.root / job.scratch / path))
         apart = [each for each in differences if each.deviation > each.allowed]
         worst = max(
-            differences, key=lambda each: each.deviation / each.allowed, default=Difference("", "", "", 0.0, 1.0)
+            differences, key=lambda each: each.deviation / each.allowed, default=Difference("", "", "", 0.0, ROUNDING)
         )
         what = f"{path} ({n_values:,} values) {worst.where}".strip()
         verdict = "contradicted" if apart else "confirmed"

@@ -244,8 +244,11 @@ def test_make_passes_on_what_was_typed_spaces_and_dollars_included(tmp_path):
     words = ["--seeds=0-1", "--device=", "--dataset=/a/my own $x ratings.csv", "--", "30 ncf", "models=[a, *]  x=1"]
     assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "rerun", *words]
     assert f"--ServerApp.root_dir={folder}" in make(folder, "lab", "VENV=my $x env").stdout.splitlines()
-    done = make(folder, "study", "VENV=my $x env", "PROFILE=a b", "JOBS=$x")
-    assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "study", "--profile=a b", "--jobs=$x"]
+    done = make(folder, "study", "VENV=my $x env", "PROFILE=a b", "JOBS=$x", "REPLACE=1")
+    assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "study", "--profile=a b", "--jobs=$x", "--replace=1"]
+    done = make(folder, "verify", "VENV=my $x env", "NOTEBOOK=30_ncf 36_neumf", "JOBS=")
+    words = ["--notebooks=30_ncf 36_neumf", "--full=", "--jobs=2"]
+    assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "verify", *words]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

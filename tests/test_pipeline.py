@@ -539,9 +539,12 @@ def test_a_rerun_keeps_its_executed_notebook_and_prints_and_saves_a_summary(proj
 def test_a_killed_run_leaves_what_the_next_one_ends_and_repeats(project):
     wait = "import time\nfrom pathlib import Path\n\ntime.sleep(0 if Path('go').exists() else 60)\n"
     write_notebook(project, "second", wait + WRITE.format(name="second"))
+    folders = ("reports/results/**/*", "notebooks/*")
+    tracked = {path: path.read_bytes() for each in folders for path in project.glob(each) if path.is_file()}
     killed, kernels = start_and_wait_for_a_kernel(project)
     assert "at work in this folder" in run(project, "study").stderr
     killed.send_signal(signal.SIGKILL)
+    assert {path: path.read_bytes() for path in tracked} == tracked and len(tracked) > 3
     (project / "go").touch()
     again = run(project, "study")
     assert again.returncode == 0 and "second: finished" in again.stdout
