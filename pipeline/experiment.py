@@ -80,6 +80,11 @@ LEAST_SEEDS = 3  # stored of a network's main split, so that its spread is known
 NO_METRICS = pd.DataFrame(columns=METRIC_COLUMNS)
 
 
+def columns_of(rows: Interactions) -> list[tuple[str, ...]]:
+    """Names of the attributes that come with rows: of users, of items."""
+    return [() if table is None else table.columns for table in (rows.user_features, rows.item_features)]
+
+
 def rows_sha256(rows: Interactions) -> str:
     """SHA-256 of coded rows in their order, with ratings and times."""
     columns = (rows.users, rows.items, rows.ratings, rows.times)
@@ -99,6 +104,7 @@ class Experiments:
         self.notebook = notebook
         self.data = data
         self.rows, self.vocabulary = encode(data)
+        self.columns = columns_of(self.rows)
         self.store = Store(notebook.root)
         self.gate = Gate(notebook.root, self.store, notebook.note)
         self.results = pd.DataFrame()
@@ -188,8 +194,8 @@ class Experiments:
             return fitted
         if began is not None and began.first_batch:
             exact["first batch"] = began.first_batch
-        kind: dict[str, Any] = {"protocol": "fit", "variant": "" if validation is None else "validated"}
-        identity = replace(self.identity(model, None), split=exact["rows"][:12], **kind)
+        where, variant = exact["rows"][:12] + self._attributes(rows), "" if validation is None else "validated"
+        identity = self._identity(model, where, "fit", variant)
         stored = self.store.cell(identity).runs.get(seed)
         fresh = Run(seed, NO_METRICS, None, {}, path, exact, self._made_by())
         if stored is not None and not self.notebook.replace:
@@ -204,16 +210,19 @@ class Experiments:
     def _made_by() -> dict[str, str]:
         return {"versions": public_versions(), "arithmetic": get_cpu_capability()}
 
-    def identity(self, model: Recommender, split: Split | None) -> Identity:
+    def identity(self, model: Recommender, split: Split) -> Identity:
         """What a run of this model follows from: data, split, settings asked for (validation may choose fewer epochs), device."""
-        return Identity(
-            data=self.data.sha256[:12],
-            split="" if split is None else split.sha256[:12],
-            protocol="" if split is None else split.protocol,
-            variant="" if split is None else split.variant,
-            device=resolve_device(getattr(model, "device", "cpu")).type,
-            **described(model),
-        )
+        split_sha256 = split.sha256[:12] + self._attributes(split.interactions)
+        return self._identity(model, split_sha256, split.protocol, split.variant)
+
+    def _identity(self, model: Recommender, split: str, protocol: str, variant: str) -> Identity:
+        device = resolve_device(getattr(model, "device", "cpu")).type
+        return Identity(self.data.sha256[:12], split, protocol, variant, device=device, **described(model))
+
+    def _attributes(self, rows: Interactions) -> str:
+        """Which attributes rows have, where these are not those that the data set itself gives."""
+        columns = columns_of(rows)
+        return "" if columns == self.columns else f"+{fingerprint({'columns': columns})[:8]}"
 
     def _check_measuring(self, split: Split) -> None:
         """Compare what given scores are worth under this split with what is stored: mask, ranks, metrics and rows at once."""
@@ -342,7 +351,7 @@ class Experiments:
         labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
         identity = {
             "data_sha256": cell.identity.data,
-            "split_sha256": cell.identity.split,
+            "split_sha256": split.sha256[:12],
             "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
         }
         for run in (cell.runs[seed] for seed in seeds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.store import FOLDER
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
 from recsys_core.features import encode
-from recsys_core.interactions import Interactions
+from recsys_core.interactions import Features, Interactions
 from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity, Recommender
 from recsys_core.models.base import fingerprint
 from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
@@ -456,6 +457,15 @@ def test_three_seeds_are_stored_of_a_networks_first_fold_and_one_is_reported(fit
         experiments.run("S2.1", network, folds[:1], [0, 1])
         assert seeds_of(fits) == expected
         assert experiments.results["seed"].unique().tolist() == [0]
+
+
+def test_rows_without_their_attributes_are_another_run(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    split = random_split()
+    assert experiments.identity(ncf(), split).split == split.sha256[:12]
+    attributes = Features(np.zeros((split.interactions.n_users, 1), np.float32), ("age",))
+    told = replace(split, interactions=replace(split.interactions, user_features=attributes))
+    assert experiments.identity(ncf(), told).split.startswith(f"{split.sha256[:12]}+")
 
 
 def test_a_fold_is_one_seed_and_its_first_is_trained(fits: list[Fit], tmp_path: Path) -> None:
