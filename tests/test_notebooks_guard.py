@@ -14,18 +14,13 @@ PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST_BYTES = 300_000
 COMPARED_CELLS = 2
 MOST_IGNORED = 60  # that show progress, or what an unfinished model says
-WITHOUT_CHANCE = {
-    "Popularity",
-    "Bias",
-    "EASE",
-    "UserKNN",
-    "ItemKNN",
-    "ImplicitUserKNN",
-    "ImplicitItemKNN",
-    "KMeans",
-    "PCA",
-}
-WITHOUT_CHANCE |= {"DemographicPopularity", "StandardScaler", "OLS", "Logit"}
+NOTHING_TRAINS = {
+    "04_eda_groups",
+    "11_neighbours",
+    "13_linear",
+    "14_segments",
+}  # counts, neighbours, closed forms, k-means
+WITHOUT_CHANCE = {"Popularity", "Bias", "EASE", "DemographicPopularity", "PCA"}
 DEVICES = re.compile(r"\.cuda\(|['\"](cuda|mps):\d|device\s*=\s*['\"](cuda|mps)|\.to\(\s*['\"](cuda|mps)")
 DURATIONS = re.compile(r"\d\.\d+ ?s\b|\d+ ?(ms|seconds|minutes|it/s|MB|MiB|GB|GiB)\b")
 TYPED_RESULTS = re.compile(r"(?<![\w.])\d*\.\d{2,}(?![\w.])")
