@@ -94,7 +94,11 @@ def report_confirmed(study: Study, profile: str, jobs: list[Job]) -> list[str]:
     write_log(study.root / folder / "confirmed.csv", rows)
     if KINDS[profile].places:
         print(summary(rows, folder / "confirmed.csv"), flush=True)
-        return []
+        moved = [row for row in rows if row.kind == "mean" and row.verdict == "contradicted" and profile == "study"]
+        return [
+            f"{row.what} is {row.now}, {row.allowed:.2g} is allowed: each run is within its interval, all together are not."
+            for row in moved
+        ]
     print(table(rows), flush=True)
     unchecked = [job.name for job in jobs if not any(row.notebook == job.name for row in rows)]
     wrong = [row for row in rows if row.verdict == "contradicted"]

@@ -1,5 +1,7 @@
 """What a notebook has written is confirmed, or takes the place of what is kept; nothing tracked changes otherwise."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import yaml
@@ -8,7 +10,7 @@ from pipeline import confirmed, place
 from pipeline.confirmed import Row
 from pipeline.jobs import jobs_of
 from pipeline.prepare import prepare
-from pipeline.run import forget, run_profile, variables_of
+from pipeline.run import forget, report_confirmed, run_profile, variables_of
 from pipeline.study import Study
 from recsys_core.errors import StudyError
 
@@ -199,3 +201,13 @@ def test_comparisons_are_read_as_notebooks_write_them_and_summed_up(tmp_path):
     mean = confirmed.with_mean_z(read)[-1]
     assert mean.verdict == "contradicted" and mean.deviation == 2.5
     assert Row("a", "w", "exact", "", "", 1.0, 0.0, None, "contradicted").share == float("inf")
+
+
+def test_a_study_whose_runs_are_all_a_little_off_fails(tmp_path, monkeypatch):
+    rows = [Row("first", f"run {i}, ndcg@10", "end", "0.5", "0.6", 0.1, 0.4, 1.5, "confirmed") for i in range(9)]
+    monkeypatch.setattr("pipeline.run.read_rows", lambda *_: rows)
+    job, study = SimpleNamespace(name="first"), SimpleNamespace(root=tmp_path)
+    assert report_confirmed(study, "study", [job]) == [
+        "mean z of 9 runs is 1.5, 0.86 is allowed: each run is within its interval, all together are not."
+    ]
+    assert report_confirmed(study, "store", [job]) == []
