@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # loading it takes two seconds, and chapters that train nothi
     from pipeline.experiment import Experiments
 
 
+BOARD = ["model", "mae", "rmse", "rmse sd", "settings", "parameters", "rmse low", "rmse high", "p"]
+
+
 def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bias") -> pd.DataFrame:
     """One line a model and settings under `rating-5fold`, the best first.
 
@@ -23,11 +26,13 @@ def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bi
     (95 %, bootstrap over users with all their rows), `p` (paired permutation test of users' mean squared errors against the
     baseline, Holm-adjusted over the table; NaN for the baseline itself and where it is not part of the rows). A model that is
     there with stated and with tuned settings is called "<model> (stated)" in the former. What was run on fewer folds than others
-    or on parts of folds is left out.
+    or on parts of folds is left out; of no rows there is no line.
     """
     results, users = (_named(frame[_is_fold(frame)]) for frame in (results, users))
     results = results[_complete(results)]
     rows = results[results["metric"].isin(["rmse", "mae"])]
+    if rows.empty:
+        return pd.DataFrame(columns=BOARD)
     folds = rows.pivot_table(index=["model", "variant"], columns="metric", values="value").groupby("model")
     board = folds.mean().assign(**{"rmse sd": folds["rmse"].std()})
     board[["settings", "parameters"]] = rows.groupby("model")[["settings", "parameters"]].first()

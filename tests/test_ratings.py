@@ -50,6 +50,11 @@ def test_models_of_fewer_folds_and_parts_of_folds_are_left_out() -> None:
     assert rating_board(results, pd.concat([everywhere[1], once[1], part[1]]))["model"].tolist() == ["Bias"]
 
 
+def test_a_board_of_no_rows_has_the_columns_of_any_and_no_line() -> None:
+    nothing = rating_board(*(frame.iloc[:0] for frame in folds("SVD", "stated", 0.9)))
+    assert nothing.empty and set(nothing) == set(board(("SVD", "stated", 0.9)).reset_index())
+
+
 def test_the_baseline_has_no_p_value_and_others_have() -> None:
     lines = board(("Bias", "stated", 1.0), ("SVD", "stated", 0.5))
     assert np.isnan(lines.loc["Bias", "p"]) and 0 <= lines.loc["SVD", "p"] <= 1
