@@ -170,10 +170,10 @@ class Notebook:
     def keep(self, name: str, value: Any, within: float | None = None) -> Any:
         """Return a value that was computed from trained models, as it is kept where the fresh one agrees with it.
 
-        `value` may be a function without arguments: it is called where nothing is kept, and under the policies main, all. Kept and
-        fresh numbers may differ by `within`; None is for what cannot be compared, such as the coordinates of a map. What is made
-        from other runs than the kept value takes its place under the policy write. Values of a run with other parameters than the
-        default ones are not kept.
+        `value` may be a function without arguments: it is called where nothing is kept, where fresh values replace
+        kept ones, and under the policies main, all. Kept and fresh numbers may differ by `within`; None is for what cannot be
+        compared, such as the coordinates of a map. What is made from other runs than the kept value takes its place under the
+        policy write. Values of a run with other parameters than the default ones are not kept.
 
         Raises:
             StudyError: nothing is kept, or it was made from other runs, or it differs, where the policy allows neither.
@@ -184,7 +184,8 @@ class Notebook:
         self.uses("", path)
         stored = kept.read(path)
         same = stored is not None and stored[1] == made_from
-        if same and (self.stops_early or (callable(value) and self.policy not in ("main", "all"))):
+        skipped = callable(value) and not self.replace and self.policy not in ("main", "all")
+        if same and (self.stops_early or skipped):
             return stored[0]  # type: ignore[index]
         if not same and self.is_strict:
             raise StudyError(f"{self.name}: '{name}' is not kept of these runs: run `make store NOTEBOOK={self.name}`.")

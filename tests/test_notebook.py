@@ -201,6 +201,13 @@ def test_a_function_is_called_only_where_nothing_is_kept_or_all_is_verified(root
         assert len(calls) == expected, policy
 
 
+def test_fresh_values_of_a_function_replace_kept_ones_where_that_is_asked_for(root, monkeypatch):
+    under(root, monkeypatch, "write").keep("share", 0.25, 0.01)
+    assert under(root, monkeypatch, "first", RECSYS_REPLACE="1").keep("share", lambda: 0.3, 0.01) == 0.3
+    monkeypatch.delenv("RECSYS_REPLACE")
+    assert under(root, monkeypatch, "first").keep("share", lambda: 0.9, 0.01) == 0.3
+
+
 def test_a_value_made_from_other_runs_is_new(root, monkeypatch):
     under(root, monkeypatch, "write").keep("share", 0.25, 0.01)
     with pytest.raises(StudyError, match="'share' is not kept of these runs: run `make store NOTEBOOK=one`"):
