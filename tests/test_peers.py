@@ -204,7 +204,7 @@ def test_one_peer_that_fails_is_stored_with_its_reason_and_the_others_go_on(
     peers.measure_peers([], rounds=1, table=table)
     reason = "broken stopped: No module named 'library_that_only_its_own_environment_has'"
     assert f"not measured: {reason}" in capsys.readouterr().err
-    found = Notebook("70_small", {}, None, tmp_path, tmp_path, False, tmp_path).read_peers()
+    found = Notebook("70_small", {}, None, tmp_path, tmp_path, tmp_path).read_peers()
     assert found.query("peer == 'broken'")["note"].tolist() == [reason]
     assert found.query("peer == 'invented'")["measure"].tolist() == ["epoch", "fit", "rmse"]
     assert set(found["version"]) == {"invented-peer 3.2.1"}
@@ -216,5 +216,5 @@ def test_an_unknown_peer_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_notebook_without_measured_peers_reads_an_empty_table(tmp_path: Path) -> None:
-    found = Notebook("70_small", {}, None, tmp_path, tmp_path, False, tmp_path).read_peers()
+    found = Notebook("70_small", {}, None, tmp_path, tmp_path, tmp_path).read_peers()
     assert found.empty and list(found) == PEER_COLUMNS

@@ -151,7 +151,7 @@ def test_a_model_without_a_space_is_named(tmp_path: Path, capsys: pytest.Capture
 
 
 def opened(root: Path) -> Notebook:
-    return Notebook("12_small", {}, None, root / "reports", root / "figures", False, root)
+    return Notebook("12_small", {}, None, root / "reports", root / "figures", root)
 
 
 def test_a_notebook_gets_no_settings_for_stated_and_the_best_trial_for_tuned(tmp_path: Path) -> None:
