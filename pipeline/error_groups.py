@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -16,22 +15,22 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
-from recsys_core.protocols import select_epochs
 from recsys_core.splits import Split, positions
 from recsys_core.statistics import N_RESAMPLES, holm
 
 
-def out_of_fold(models: Mapping[str, Recommender], splits: Sequence[Split], seed: int = 0) -> pd.DataFrame:
-    """Every test row of the splits, predicted by models fitted on the split's other rows.
+def out_of_fold(
+    fitted: Callable[[str, Split], Recommender], models: Iterable[str], splits: Sequence[Split]
+) -> pd.DataFrame:
+    """Every test row of the splits, predicted by the models that `fitted(name, split)` gives, learnt from the split's other rows.
 
-    Epochs are chosen once, on the validation rows of the first split. Columns: model, fold (the split's variant), user, item,
-    support (training ratings of the film), actual, predicted (stars), squared_error.
+    Columns: model, fold (the split's variant), user, item, support (training ratings of the film), actual, predicted (stars),
+    squared_error.
     """
     parts = []
-    for name, model in models.items():
-        _, final = select_epochs(model, splits[0])
+    for name in models:
         for split in splits:
-            rated = rate(copy(final).fit(split.refit, None, seed), split.refit, split.test)
+            rated = rate(fitted(name, split), split.refit, split.test)
             rated = rated.assign(model=name, fold=split.variant, support=split.refit.item_counts[rated["item"]])
             parts.append(rated)
     columns = ["model", "fold", "user", "item", "support", "actual", "predicted", "squared_error"]
@@ -191,8 +190,8 @@ def _names(index: pd.Index) -> list[str]:
 class Tables:
     """The tables of one notebook's results, a row per name (or per model and group) and a column per measure.
 
-    While results are being checked (`notebook.check`), committed tables take the place of fresh ones, for which fewer folds are
-    fitted; only the rows named `exact` must be the same.
+    Tables that networks are in come from `Notebook.keep`; rows of models without chance are computed anew beside them and have to
+    be the same.
     """
 
     def __init__(self, notebook: Notebook) -> None:
@@ -201,28 +200,34 @@ class Tables:
         self.compared = 0
 
     def keep(
-        self, name: str, table: pd.DataFrame, exact: Sequence[str] = (), index: pd.Index | None = None
+        self,
+        name: str,
+        table: pd.DataFrame | Callable[[], pd.DataFrame],
+        within: float | None = None,
+        exact: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
-        """Keep a table for the results file and return it, or the committed one of this name.
+        """Put a table into the results file and return it: the kept one, if `table` is a function that makes it.
 
-        `index` names the rows of the whole table, where the fresh one has fewer while results are being checked. Raises StudyError
-        where an `exact` row of the committed table has another value.
+        `within` see `Notebook.keep`. `exact` has some of the table's rows, computed now. Raises StudyError where the kept table
+        has other values there.
         """
-        flat = table.set_axis(_names(table.index), axis=0)
-        self.compared += len(exact)
-        if self.notebook.check:
-            committed = self.notebook.read_table(self.notebook.name, name)[table.columns.tolist()]
-            committed = committed.rename_axis(columns=None)
-            for row in exact:
-                if not np.allclose(committed.loc[row], flat.loc[row], rtol=0, atol=DETERMINISTIC_TOLERANCE):
-                    raise StudyError(
-                        f"{self.notebook.name}, {name}, {row}: {list(flat.loc[row])} now, {list(committed.loc[row])} "
-                        "committed: the stored result is stale (run `make study`), or the code has changed what it computes."
-                    )
-            index = table.index if index is None else index
-            table, flat = committed.reindex(_names(index)).set_axis(index), committed
-        self.tables[name] = flat
+        if callable(table):
+            table = pd.DataFrame(self.notebook.keep(name, table, within))
+        if exact is not None:
+            self._confirm(name, table, exact)
+        self.tables[name] = table.set_axis(_names(table.index), axis=0)
         return table
+
+    def _confirm(self, name: str, kept: pd.DataFrame, fresh: pd.DataFrame) -> None:
+        stored, now = (each.set_axis(_names(each.index), axis=0) for each in (kept, fresh))
+        self.compared += len(now)
+        for row in now.index:
+            old, new = stored.loc[row, now.columns].to_numpy(float), now.loc[row].to_numpy(float)
+            if not np.allclose(old, new, rtol=0, atol=DETERMINISTIC_TOLERANCE, equal_nan=True):
+                raise StudyError(
+                    f"{self.notebook.name}, {name}, {row}: {new.tolist()} now, {old.tolist()} kept: the kept table is stale "
+                    f"(run `make store NOTEBOOK={self.notebook.name}`), or the code has changed what it computes."
+                )
 
     def save(self) -> None:
         """Write the notebook's results."""

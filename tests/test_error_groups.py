@@ -88,7 +88,7 @@ def test_differences_of_rmse_are_paired(rated) -> None:
 
 def test_predictions_out_of_fold_are_those_of_models_fitted_on_the_other_rows() -> None:
     splits = [make_split("rating-5fold", rows_of(), fold=fold) for fold in (1, 2)]
-    table = out_of_fold({"Bias": Bias()}, splits)
+    table = out_of_fold(lambda _, split: Bias().fit(split.refit), ["Bias"], splits)
     second = rate(Bias().fit(splits[1].refit), splits[1].refit, splits[1].test)
     assert table["fold"].unique().tolist() == ["fold=1", "fold=2"]
     assert table[table["fold"] == "fold=2"]["predicted"].tolist() == second["predicted"].tolist()
@@ -123,18 +123,30 @@ def test_without_residuals_an_effect_is_what_attributes_make_one_expect() -> Non
     assert alone.tolist() == pytest.approx([1, 1])
 
 
-def tables_of(tmp_path: Path, check: bool) -> Tables:
-    reports = tmp_path / "reports"
-    return Tables(Notebook("43_errors", {}, "study", reports, tmp_path / "figures", check, tmp_path))
+def tables_of(root: Path, policy: str) -> Tables:
+    return Tables(Notebook("43_errors", {}, "study", root / "reports", root / "figures", root, policy))
 
 
-def test_while_checking_committed_tables_stand_in_for_fresh_ones_and_exact_rows_must_agree(tmp_path) -> None:
-    index = pd.MultiIndex.from_tuples([("Bias", "b"), ("Bias", "a"), ("SVD", "a")])
-    full = pd.DataFrame({"rmse": [0.5, 0.75, 1.0]}, index)
-    tables = tables_of(tmp_path, check=False)
-    assert tables.keep("groups", full) is full
-    tables.save()
-    again = tables_of(tmp_path, check=True)
-    pd.testing.assert_frame_equal(again.keep("groups", full.iloc[:2], ["Bias | a"], index), full, check_names=False)
+def table() -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples([("Bias", "b"), ("Bias", "a"), ("SVD", "a")], names=["model", "group"])
+    return pd.DataFrame({"rmse": [0.5, 0.75, np.nan], "users": [1.0, 2.0, 3.0]}, index)
+
+
+def test_a_table_that_is_kept_is_not_made_again_and_is_what_the_results_hold(tmp_path: Path) -> None:
+    def never() -> pd.DataFrame:
+        raise AssertionError("made again")
+
+    pd.testing.assert_frame_equal(tables_of(tmp_path, "write").keep("groups", table), table())
+    again = tables_of(tmp_path, "first")
+    pd.testing.assert_frame_equal(again.keep("groups", never), table())
+    again.save()
+    assert again.notebook.read_table("43_errors", "groups").loc["Bias | a", "rmse"] == 0.75
+
+
+def test_rows_that_hang_on_no_chance_must_be_those_of_the_kept_table(tmp_path: Path) -> None:
+    tables_of(tmp_path, "write").keep("groups", table)
+    tables = tables_of(tmp_path, "prefix")
+    tables.keep("groups", table, exact=table().iloc[1:])
+    assert tables.compared == 2
     with pytest.raises(StudyError, match=r"43_errors, groups, Bias \| a: .*stale"):
-        again.keep("groups", full + 0.01, ["Bias | a"])
+        tables.keep("groups", table, exact=table().iloc[1:2] + 0.01)
