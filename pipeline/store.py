@@ -106,17 +106,20 @@ class Cell:
 
     def users_of(self, seeds: list[int]) -> pd.DataFrame | None:
         """Per-user values averaged over these seeds; None where they are not known."""
-        own = [self.runs[seed].users for seed in seeds if seed in self.runs and self.runs[seed].users is not None]
+        own = [users for seed in seeds if (users := self._own_users(seed)) is not None]
         if len(own) == len(seeds):
-            return mean_over_seeds([users for users in own if users is not None])
+            return mean_over_seeds(own)
         return self.mean_users if sorted(seeds) == self.mean_of else None
 
     def lacks(self, seeds: list[int]) -> list[int]:
         """The seeds among these that are not stored, with metrics and per-user values."""
-        missing = [seed for seed in seeds if seed not in self.runs]
-        if missing or self.users_of(seeds) is not None:
-            return missing
-        return [seed for seed in seeds if self.runs[seed].users is None]
+        if all(seed in self.runs for seed in seeds) and self.users_of(seeds) is not None:
+            return []
+        return [seed for seed in seeds if seed not in self.runs or self._own_users(seed) is None]
+
+    def _own_users(self, seed: int) -> pd.DataFrame | None:
+        alone = self.mean_users if self.mean_of == [seed] else None
+        return self.runs[seed].users if seed in self.runs and self.runs[seed].users is not None else alone
 
 
 def mean_over_seeds(frames: list[pd.DataFrame]) -> pd.DataFrame:

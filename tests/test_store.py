@@ -85,6 +85,13 @@ def test_a_mean_over_seeds_serves_for_these_seeds_alone() -> None:
     imported = Cell(identity(), "NCF", {seed: run(seed, users=False) for seed in (0, 1)}, {}, [0, 1], run().users)
     assert imported.lacks([0, 1]) == []
     assert imported.lacks([0]) == [0]
+    assert imported.lacks([0, 1, 2]) == [0, 1, 2]
+
+
+def test_the_mean_over_one_seed_is_that_seeds_own() -> None:
+    imported = Cell(identity(), "NCF", {0: run(0, 0.2, users=False), 1: run(1, 0.4)}, {}, [0], run(0, 0.2).users)
+    assert imported.lacks([0, 1]) == []
+    assert imported.users_of([0, 1])["ndcg@10"].iloc[0] == pytest.approx(0.3)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
