@@ -175,9 +175,9 @@ class Gate:
             runs, protocol = content["runs"], content["identity"]["protocol"]
             if len(runs) < 2 or protocol not in MEASUREMENTS:
                 continue
-            metrics = [next(iter(run["metrics"].values())) for run in runs.values()]
+            metrics = [_by_metric(run["metrics"]) for run in runs.values()]
             metric = MEASUREMENTS[protocol].main if MEASUREMENTS[protocol].main in metrics[0] else "rmse"
-            values = [each[metric][0] for each in metrics if each.get(metric)]
+            values = [each[metric] for each in metrics if each.get(metric) is not None]
             if len(values) > 1:
                 family = _family(content["identity"]["model"])
                 rows.append((protocol, metric, family, float(np.var(values, ddof=1)), len(values)))
@@ -195,6 +195,11 @@ def main_metric(protocol: str, run: Run) -> str:
     """The metric of a protocol that gates; "rmse" where the run has it not."""
     main = MEASUREMENTS[protocol].main
     return main if main in set(run.metrics["metric"]) else "rmse"
+
+
+def _by_metric(metrics: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """Metric → value of the first variant by name that has it, as `Run.value` takes it."""
+    return {name: values[0] for variant in sorted(metrics, reverse=True) for name, values in metrics[variant].items()}
 
 
 def _family(model: str) -> str:

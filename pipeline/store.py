@@ -88,8 +88,8 @@ class Run:
     made_by: dict[str, str] = field(default_factory=dict)
 
     def value(self, metric: str) -> float:
-        """Value of a metric, of the first variant that has it; NaN where none has."""
-        found = self.metrics.loc[self.metrics["metric"] == metric, "value"]
+        """Value of a metric, of the first variant by name that has it, whatever their order here; NaN where none has."""
+        found = self.metrics[self.metrics["metric"] == metric].sort_values("variant")["value"]
         return float(found.iloc[0]) if len(found) else np.nan
 
 

@@ -56,6 +56,12 @@ def test_a_run_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(cell.selections[0].curve, curve)  # type: ignore[arg-type]
 
 
+def test_the_value_of_a_metric_is_that_of_the_same_variant_in_whatever_order_they_are() -> None:
+    rows = [(name, "recall@25", value, 3, 0, 0) for name, value in (("rated 4+", 0.2), ("rated", 0.1))]
+    for table in (rows, rows[::-1]):
+        assert Run(0, pd.DataFrame(table, columns=METRIC_COLUMNS), None).value("recall@25") == 0.1
+
+
 def test_storing_the_same_again_changes_no_byte(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.add(identity(), "NCF", [run(0), run(1, 0.5)])
