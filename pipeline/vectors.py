@@ -36,7 +36,7 @@ class VectorProfile(Recommender):
 
     def _fit(self, task: FitTask) -> None:
         network = copy(self.network).fit(task.train, seed=task.seed, stop_after=task.stop_after)
-        self.vectors_ = network.item_vectors().cpu()
+        self.vectors_, self.history_ = network.item_vectors().cpu(), network.history_
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         profile = torch.as_tensor(history.binary[users.cpu().numpy()] @ self.vectors_.numpy())

@@ -66,6 +66,7 @@ def test_a_profile_ranks_by_the_cosine_with_the_mean_of_the_history() -> None:
     expected = torch.nn.functional.normalize(mean, dim=1) @ vectors.T
     torch.testing.assert_close(profile.score(PLAYERS[:3]), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(profile.score(PLAYERS[:3], train), expected, rtol=1e-4, atol=1e-5)
+    assert profile.history_ is not None and profile.history_.path  # how its network's training began can be compared
 
 
 def test_the_benchmark_measures_each_catalogue_on_one_thread_and_gives_the_threads_back() -> None:
