@@ -49,22 +49,24 @@ def run(root: Path, setting: str, name: str) -> str:
 
 
 def spreads(root: Path) -> pd.Series:
-    """Largest spread over the settings at each step of the path, as a share of the loss."""
+    """Largest spread over the settings and the arithmetic that made the store, at each step of the path: a share of the loss."""
     logs = [
         pd.read_csv(path).assign(setting=setting)
         for setting in SETTINGS
         for path in sorted((root / FOLDER / setting / "log").glob("*.csv"))
     ]
-    steps = pd.concat(logs).query("kind == 'path'")
-    values = steps.assign(now=steps["now"].astype(float)).pivot_table(index="what", columns="setting", values="now")
+    steps = pd.concat(logs, ignore_index=True).query("kind == 'path'")
+    stored = steps.drop_duplicates("what").assign(setting="stored", now=steps["stored"])
+    both = pd.concat([steps, stored]).astype({"now": float})
+    values = both.pivot_table(index="what", columns="setting", values="now")
     shares = (values.max(axis=1) - values.min(axis=1)) / values.abs().max(axis=1)
     return shares.groupby(values.index.str.rsplit(", ", n=1).str[-1]).max()
 
 
-def measure(root: Path, names: list[str], jobs: int) -> None:
-    """Run the notebooks under every setting and write what is allowed."""
+def measure(root: Path, names: list[str], settings: list[str], jobs: int) -> None:
+    """Run the notebooks under these settings and write what is allowed, from these runs and those that are there already."""
     with ThreadPoolExecutor(jobs) as pool:
-        for line in pool.map(lambda pair: run(root, *pair), [(each, name) for name in names for each in SETTINGS]):
+        for line in pool.map(lambda pair: run(root, *pair), [(each, name) for name in names for each in settings]):
             print(line, flush=True)
     found = spreads(root)
     allowed = {step: float(f"{FACTOR * share:.2g}") for step, share in found.items()}
@@ -77,11 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure; errors are one sentence."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.tolerances", description=__doc__)
     parser.add_argument("notebooks", nargs="*", help="all that train, unless named")
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args(arguments)
     study = Study(ROOT)
     names = options.notebooks or [name for name in study.notebooks if asks_for_runs(study, name)]
-    return exit_status(lambda: measure(ROOT, names, options.jobs), "stopped; nothing was changed")
+    return exit_status(lambda: measure(ROOT, names, options.settings, options.jobs), "stopped; nothing was changed")
 
 
 def asks_for_runs(study: Study, name: str) -> bool:

@@ -14,12 +14,15 @@ def test_a_spread_is_the_largest_over_runs_as_a_share_of_the_loss(tmp_path: Path
     for setting in SETTINGS:
         log = tmp_path / FOLDER / setting / "log"
         log.mkdir(parents=True)
-        rows = [(f"{run}, first epoch", "path", now) for run, now in zip("ab", values[setting])]
-        rows += [("a, rows", "exact", "f00"), ("a, 1 updates", "path", 0.7)]
-        pd.DataFrame(rows, columns=["what", "kind", "now"]).to_csv(log / "30_small.csv", index=False)
+        rows = [
+            (f"{run}, first epoch", "path", now, 0.5 if run == "a" else 2.0001)
+            for run, now in zip("ab", values[setting])
+        ]
+        rows += [("a, rows", "exact", "f00", "f00"), ("a, 1 updates", "path", 0.7, 0.7007)]
+        pd.DataFrame(rows, columns=["what", "kind", "now", "stored"]).to_csv(log / "30_small.csv", index=False)
     found = spreads(tmp_path)
     assert found["first epoch"] == pytest.approx(0.0002 / 2.0002)
-    assert found["1 updates"] == 0
+    assert found["1 updates"] == pytest.approx(0.0007 / 0.7007)  # as stored
 
 
 def test_chapters_that_run_models_are_measured() -> None:
