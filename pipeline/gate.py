@@ -153,7 +153,7 @@ class Gate:
         error = deviation * np.sqrt(1 + 1 / len(values))
         now, mean = fresh.value(metric), float(values.mean())
         quantile = float(stats.t.ppf(1 - LEVEL / self.n_compared / 2, freedom))
-        return number(what, "end", mean, now, quantile * error, (now - mean) / error if error else np.nan)
+        return number(what, "end", mean, now, quantile * error + ROUNDING, (now - mean) / error if error else np.nan)
 
     def spread(self, protocol: str, metric: str, model: str) -> tuple[float, int]:
         """Standard deviation of a metric over seeds and its degrees of freedom: pooled over the family's cells under the protocol.

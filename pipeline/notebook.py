@@ -50,7 +50,7 @@ class Notebook:
         scratch: where everything is written first (RECSYS_SCRATCH); what other notebooks wrote is read where it is kept.
         replace: whether fresh results take the place of stored ones (RECSYS_REPLACE=1).
         log: file that every comparison with the store is written to (in the folder RECSYS_LOG), or None.
-        used: keys of the runs that were asked for so far.
+        used, files: keys of the runs that were asked for so far, and files of the store that were read.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Notebook:
     replace: bool = False
     log: Path | None = None
     used: set[str] = field(default_factory=set, repr=False)
+    files: set[Path] = field(default_factory=set, repr=False)
 
     @classmethod
     def open(cls, name: str, variables: dict[str, Any], root: Path = ROOT) -> "Notebook":
@@ -187,23 +188,31 @@ class Notebook:
         skipped = callable(value) and not self.replace and self.policy not in ("main", "all")
         if same and (self.stops_early or skipped):
             return stored[0]  # type: ignore[index]
-        if not same and self.is_strict:
+        if not same and self.is_strict and not self.replace:
             raise StudyError(f"{self.name}: '{name}' is not kept of these runs: run `make store NOTEBOOK={self.name}`.")
-        fresh = kept.decoded(kept.encoded(value() if callable(value) else value))
+        fresh = kept.decoded(kept.encoded(self._called(value) if callable(value) else value))
         if same and not self.replace and self._agrees(name, stored[0], fresh, within):  # type: ignore[index]
             return stored[0]  # type: ignore[index]
         if self.policy == "write" or (self.replace and self.policy == "first"):
             kept.write(path, fresh, made_from)
         return fresh
 
+    def _called(self, value: Callable[[], Any]) -> Any:
+        """What a function returns; runs that it asks for are its own affair, since it is not always called."""
+        before = set(self.used), set(self.files)
+        result = value()
+        self.used.intersection_update(before[0])
+        self.files.intersection_update(before[1])
+        return result
+
     def uses(self, key: str, *files: Path) -> None:
         """Note a run that was asked for, and the files of the store that it is read from (in `used/` of the scratch folder)."""
         self.used.update({key} - {""})
+        self.files.update(files)
         if self.scratch is not None:
-            listed = self.scratch / "used" / f"{self.name}.txt"
-            listed.parent.mkdir(parents=True, exist_ok=True)
-            with open(listed, "a", encoding="utf-8") as file:
-                file.writelines(f"{path.relative_to(self.root).as_posix()}\n" for path in files)
+            lines = sorted(f"{path.relative_to(self.root).as_posix()}\n" for path in self.files)
+            with atomic_path(self.scratch / "used" / f"{self.name}.txt") as listed:
+                listed.write_text("".join(lines), encoding="utf-8")
 
     @property
     def made_from(self) -> str:

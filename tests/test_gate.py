@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from pipeline.experiment import Experiments
-from pipeline.gate import LEVEL, TOLERANCES, Gate, identical, number
+from pipeline.gate import LEVEL, ROUNDING, TOLERANCES, Gate, identical, number
 from pipeline.notebook import Notebook
 from pipeline.store import Identity, Store
 from pipeline.study import ROOT
@@ -250,7 +250,7 @@ def test_an_interval_follows_from_the_deviation_over_seeds_and_the_number_of_run
     assert gate.spread(PROTOCOL, "ndcg@10", "NCF") == (pytest.approx(values.std(ddof=1)), len(SEEDS) - 1)
     check = gate.predicted("a seed", "ndcg@10", cell, cell.runs[0])
     expected = stats.t.ppf(1 - LEVEL / gate.n_compared / 2, len(SEEDS) - 1)
-    assert check.allowed == pytest.approx(expected * values.std(ddof=1) * np.sqrt(1 + 1 / len(SEEDS)))
+    assert check.allowed == pytest.approx(expected * values.std(ddof=1) * np.sqrt(1 + 1 / len(SEEDS)) + ROUNDING)
     assert check.z == pytest.approx((values[0] - values.mean()) / values.std(ddof=1) / np.sqrt(1 + 1 / len(SEEDS)))
 
 

@@ -208,6 +208,13 @@ def test_fresh_values_of_a_function_replace_kept_ones_where_that_is_asked_for(ro
     assert under(root, monkeypatch, "first").keep("share", lambda: 0.9, 0.01) == 0.3
 
 
+def test_runs_that_a_function_asks_for_do_not_count_since_it_is_not_always_called(root, monkeypatch):
+    for policy in ("write", "first"):
+        notebook = under(root, monkeypatch, policy)
+        notebook.keep("share", lambda: notebook.uses("inner") or 0.25, 0.01)  # noqa: B023
+        assert notebook.keep("another", 1.0, 0.01) == 1.0
+
+
 def test_a_value_made_from_other_runs_is_new(root, monkeypatch):
     under(root, monkeypatch, "write").keep("share", 0.25, 0.01)
     with pytest.raises(StudyError, match="'share' is not kept of these runs: run `make store NOTEBOOK=one`"):
