@@ -55,7 +55,7 @@ def spreads(root: Path) -> pd.Series:
         for setting in SETTINGS
         for path in sorted((root / FOLDER / setting / "log").glob("*.csv"))
     ]
-    steps = pd.concat(logs, ignore_index=True).query("kind == 'path'")
+    steps = pd.concat(logs, ignore_index=True).query("kind == 'path' and not what.str.contains('noise after')")
     stored = steps.drop_duplicates("what").assign(setting="stored", now=steps["stored"])
     both = pd.concat([steps, stored]).astype({"now": float})
     values = both.pivot_table(index="what", columns="setting", values="now")
