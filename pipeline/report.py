@@ -66,12 +66,15 @@ class Report:
 
     def page(self) -> str:
         """Return the HTML page."""
-        output, title = self.notebook.output, self.parts[0].splitlines()[0].lstrip("# ")
-        body = re.sub(
-            r'src="([^"]+\.png)"', lambda match: f'src="{_embedded(output, match[1])}"', page_body(self.text())
-        )
+        title = self.parts[0].splitlines()[0].lstrip("# ")
+        body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{self._embedded(match[1])}"', page_body(self.text()))
         body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
         return PAGE.substitute(title=html.escape(title, quote=False), body=body)
+
+    def _embedded(self, name: str) -> str:
+        """A figure as what a page can hold; a name that is none stays as it is."""
+        path = self.files.get(name, self.notebook.output / name)
+        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else name
 
 
 def cell(text: object) -> str:
@@ -95,9 +98,3 @@ def _columns_of_words(table: pd.DataFrame) -> list[str]:
     """Columns in which most cells hold a word of four letters or more."""
     texts = table.select_dtypes(exclude="number").astype(str)
     return [str(column) for column in texts if texts[column].str.contains(r"[^\W\d_]{4}").mean() > 0.5]
-
-
-def _embedded(folder: Path, name: str) -> str:
-    """A figure as what a page can hold; a name that is none stays as it is."""
-    path = folder / name
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else name

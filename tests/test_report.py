@@ -1,3 +1,4 @@
+import base64
 import re
 from html.parser import HTMLParser
 
@@ -127,3 +128,18 @@ def test_the_stored_report_is_what_its_text_makes(report):
     report.parts = (ROOT / "reports/report.md").read_text(encoding="utf-8").removesuffix("\n").split("\n\n")
     report.notebook = Notebook("50_report", {}, "study", ROOT / "reports", ROOT / "figures/50_report", root=ROOT)
     assert report.page() == (ROOT / "reports/report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_made_in_a_scratch_folder_embeds_the_figures_that_are_kept(tmp_path):
+    scratch = tmp_path / "scratch"
+    picture = tmp_path / "figures/01_small/a.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"picture")
+    notebook = Notebook(
+        "50_report", {}, "study", scratch / "reports", scratch / "figures/50_report", tmp_path, scratch=scratch
+    )
+    report = Report(notebook)
+    report.add("# Title")
+    report.figure("01_small/a", "what it shows")
+    assert "](../figures/01_small/a.png)" in report.text()
+    assert base64.b64encode(b"picture").decode() in report.page()
