@@ -38,21 +38,21 @@ test: environment  ## lint, types, unit tests, and every notebook against its st
 
 lab: environment  ## JupyterLab on this environment; notebooks are cleaned when saved [LAB_ARGS=]
 	@set -f; exec "$$BIN"/jupyter lab --ServerApp.root_dir="$$PWD" --LabApp.default_url=/lab/tree/notebooks \
-		--ContentsManager.pre_save_hook=pipeline.clean.clean_on_save $$LAB_ARGS
+		--ContentsManager.pre_save_hook=pipeline.runs.clean.clean_on_save $$LAB_ARGS
 
 rerun: environment  ## one notebook with other parameters: NOTEBOOK=30_ncf [DEVICE= DATASET= SEEDS=0-9 PARAMS="epochs=3"]
 	@exec $(RUN) rerun --seeds="$$SEEDS" --device="$$DEVICE" --dataset="$$DATASET" -- "$$NOTEBOOK" "$$PARAMS"
 
 tune: environment  ## search hyperparameters on validation rows, 30 trials a model, into reports/stored/tuning [MODELS= JOBS=2]
-	@set -f; exec "$$BIN"/python -m pipeline.tune --jobs="$${JOBS:-2}" $$MODELS
+	@set -f; exec "$$BIN"/python -m pipeline.bench.tune --jobs="$${JOBS:-2}" $$MODELS
 
 timings: environment  ## measure speed and memory into reports/timings.csv [DEVICE=cpu PARTS=]
-	@set -f; exec "$$BIN"/python -m pipeline.benchmarks --device="$${DEVICE:-cpu}" $$PARTS
+	@set -f; exec "$$BIN"/python -m pipeline.bench.timings --device="$${DEVICE:-cpu}" $$PARTS
 
 peers: environment  ## measure other libraries beside this code into reports/timings_peers.csv [PEERS= ONLY= PIP_ARGS=]
-	@set -f; exec "$$BIN"/python -m pipeline.peers --pip-args="$$PIP_ARGS" $${ONLY:+--only="$$ONLY"} $$PEERS
+	@set -f; exec "$$BIN"/python -m pipeline.bench.peers --pip-args="$$PIP_ARGS" $${ONLY:+--only="$$ONLY"} $$PEERS
 
 environment:
 	@command -v "$$PYTHON" >/dev/null || { echo "error: there is no program $$PYTHON; name a Python of 3.11 or newer:" \
 		"make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@"$$PYTHON" pipeline/environment.py "$$VENV" "$$PIP_ARGS"
+	@"$$PYTHON" pipeline/runs/environment.py "$$VENV" "$$PIP_ARGS"

@@ -1,7 +1,7 @@
 # Decides which notebooks must run; papermill runs them. `snakemake -np --config profile=study` prints the plain lines.
-from pipeline.jobs import jobs_of
-from pipeline.prepare import prepare
-from pipeline.study import Study
+from pipeline.runs.jobs import jobs_of
+from pipeline.runs.prepare import prepare
+from pipeline.chapters.study import Study
 
 study = Study()
 jobs = jobs_of(study, config.get("profile", "study"), [name for name in str(config.get("names", "")).split(",") if name])

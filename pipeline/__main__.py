@@ -5,10 +5,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from pipeline.clean import clean_file
+from pipeline.chapters.study import ROOT, Study
 from pipeline.command import at_least_one, exit_status, is_on
-from pipeline.run import run_profile
-from pipeline.study import ROOT, Study
+from pipeline.runs.clean import clean_file
+from pipeline.runs.run import run_profile
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def stored_command(options: argparse.Namespace) -> None:
 
 def rerun_command(options: argparse.Namespace) -> None:
     """`make rerun`."""
-    from pipeline.rerun import rerun
+    from pipeline.runs.rerun import rerun
 
     texts = {"device": options.device, "dataset": options.dataset}
     rerun(Study(ROOT), options.notebook, options.settings, options.seeds, **texts)

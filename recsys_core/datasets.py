@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from recsys_core.errors import StudyError
-from releases import formats
-from releases.cache import frames_sha256, read_tables
-from releases.formats import Keep, Scale, Tables, unique_pairs
-from releases.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS
+from recsys_core.releases import formats
+from recsys_core.releases.cache import frames_sha256, read_tables
+from recsys_core.releases.formats import Keep, Scale, Tables, unique_pairs
+from recsys_core.releases.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions, Vocabulary
-from releases.cache import frames_sha256
+from recsys_core.releases.cache import frames_sha256
 
 
 def _flags(texts: pd.Series, prefix: str) -> pd.DataFrame:

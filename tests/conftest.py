@@ -6,7 +6,7 @@ import torch
 from recsys_core.datasets import MovieLens, load
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
-from releases import sources
+from recsys_core.releases import sources
 
 torch.set_num_threads(1)  # tests run side by side, and sums in one order give the same bits
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import benchmarks
-from pipeline.benchmark_scale import AT_SCALE, TRIALS, FirstBatches, peak_memory_mb, run_trial, synthetic
+from pipeline.bench import timings
+from pipeline.bench.scale import AT_SCALE, TRIALS, FirstBatches, peak_memory_mb, run_trial, synthetic
 from recsys_core.sampling import Rows
 
 SHAPE = (300, 200, 6_000)
@@ -21,19 +21,19 @@ def rows(**values: object) -> pd.DataFrame:
 
 def test_a_part_replaces_its_own_rows_and_a_whole_run_all_rows_of_its_machine(tmp_path: Path) -> None:
     path = tmp_path / "reports" / "timings.csv"
-    benchmarks.store(pd.concat([rows(), rows(what="gone"), rows(machine="there")]), True, path)
-    benchmarks.store(rows(value=2.0), False, path)
+    timings.store(pd.concat([rows(), rows(what="gone"), rows(machine="there")]), True, path)
+    timings.store(rows(value=2.0), False, path)
     assert pd.read_csv(path)[["machine", "what", "value"]].values.tolist() == [
         ["here", "EASE: fit", 2.0],
         ["here", "gone", 1.0],
         ["there", "EASE: fit", 1.0],
     ]
-    benchmarks.store(rows(value=3.0), True, path)
+    timings.store(rows(value=3.0), True, path)
     assert pd.read_csv(path)["value"].tolist() == [3.0, 1.0]
 
 
 def test_an_unknown_part_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmarks.main(["speed"]) == 1
+    assert timings.main(["speed"]) == 1
     assert capsys.readouterr().err.startswith("error: part='speed' is not known: allowed are loops")
 
 
@@ -59,7 +59,7 @@ def test_a_short_epoch_ends_after_so_many_batches() -> None:
 
 
 def test_each_row_at_scale_names_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.benchmark_scale.TRIALS", {"iALS": TRIALS["iALS"]})
-    measured = benchmarks.measure_scale(SHAPE)
+    monkeypatch.setattr("pipeline.bench.scale.TRIALS", {"iALS": TRIALS["iALS"]})
+    measured = timings.measure_scale(SHAPE)
     assert [unit for _, unit in measured.values()] == ["MB", "s", "s"]
     assert all(what.startswith(f"iALS{AT_SCALE}: ") for what in measured)

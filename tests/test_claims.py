@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from pipeline.claims import COLUMNS, VERDICTS, Ledger, within
-from pipeline.notebook import Notebook
-from pipeline.study import ROOT, Study, code_cells
+from pipeline.chapters.claims import COLUMNS, VERDICTS, Ledger, within
+from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.study import ROOT, Study, code_cells
 from recsys_core.errors import StudyError
 
 REFERENCES = """claim_id,source,name,dataset,protocol,metric,statement,reported,notebook,where

@@ -14,8 +14,8 @@ from small_releases import CSV, FILES, GENOME, full_disk, write_release
 
 from recsys_core import datasets
 from recsys_core.errors import StudyError
-from releases import cache, sources
-from releases.formats import GENRES_100K
+from recsys_core.releases import cache, sources
+from recsys_core.releases.formats import GENRES_100K
 
 DATA, PUBLISHED = sources.DATA, dict(sources.RELEASES)
 ML_100K_SHA256 = "c8a6473b863dd6e525259f6caa466c4a5fa9873f885663cc34977e84293e024b"
@@ -271,7 +271,8 @@ def test_a_failed_load_leaves_nothing_behind(project):
 def test_a_killed_conversion_leaves_no_cache_and_the_next_load_cleans_up(project):
     folder = write_release("ml-1m", project / "data" / "ml-1m")
     program = (
-        "import time, pandas as pd; from pathlib import Path; from recsys_core import datasets; from releases import sources\n"
+        "import time, pandas as pd; from pathlib import Path\n"
+        "from recsys_core import datasets; from recsys_core.releases import sources\n"
         f"sources.DATA = Path({str(project / 'data')!r})\n"
         "write = pd.DataFrame.to_parquet\n"
         "pd.DataFrame.to_parquet = lambda *a, **k: (write(*a, **k), print('half', flush=True), time.sleep(60))\n"

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from pipeline import environment
-from pipeline.environment import STAMP, UNFINISHED, Refused, prepare_environment
+from pipeline.runs import environment
+from pipeline.runs.environment import STAMP, UNFINISHED, Refused, prepare_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -30,14 +30,14 @@ IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
 # Used without being imported: a program that is called, a plugin of pytest, what a method of pandas needs, type stubs.
 CALLED = {
     "jupyterlab": ("Makefile", "jupyter lab"),
-    "papermill": ("pipeline/jobs.py", "papermill {"),
-    "snakemake": ("pipeline/run.py", "-m snakemake"),
+    "papermill": ("pipeline/runs/jobs.py", "papermill {"),
+    "snakemake": ("pipeline/runs/run.py", "-m snakemake"),
     "ruff": ("Makefile", "/ruff check"),
     "mypy": ("Makefile", "/mypy"),
     "pytest-xdist": ("Makefile", "-n 2"),
     "nbval": ("Makefile", "--nbval"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
-    "pyarrow": ("pipeline/notebook.py", "to_parquet"),
+    "pyarrow": ("pipeline/chapters/notebook.py", "to_parquet"),
     "pandas-stubs": ("pyproject.toml", "mypy"),
     "types-pyyaml": ("pyproject.toml", "mypy"),
 }
@@ -230,7 +230,7 @@ def test_make_passes_on_what_was_typed_spaces_and_dollars_included(tmp_path):
     folder = tmp_path / "a folder"
     (folder / "my $x env/bin").mkdir(parents=True)
     done = make(folder, "environment", "VENV=my $x env", "PIP_ARGS=--one 'a b'")
-    assert done.stdout.splitlines() == ["pipeline/environment.py", "my $x env", "--one 'a b'"]
+    assert done.stdout.splitlines() == ["pipeline/runs/environment.py", "my $x env", "--one 'a b'"]
     shutil.copy(folder / "python", folder / "my $x env/bin/python")
     shutil.copy(folder / "python", folder / "my $x env/bin/jupyter")
     given = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.error_groups import (
+from pipeline.chapters.error_groups import (
     Tables,
     add_own_mean,
     attribute_effects,
@@ -18,7 +18,7 @@ from pipeline.error_groups import (
     regression,
     rmse_differences,
 )
-from pipeline.notebook import Notebook
+from pipeline.chapters.notebook import Notebook
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions

@@ -14,11 +14,11 @@ import torch
 from helpers import invented_movielens as data
 from torch import Tensor
 
-from pipeline.experiment import Experiments
-from pipeline.gate import TOLERANCES, GivenScores
-from pipeline.notebook import Notebook
-from pipeline.results import public_versions
-from pipeline.store import FOLDER
+from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.gate import TOLERANCES, GivenScores
+from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.results import public_versions
+from pipeline.chapters.store import FOLDER
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
 from recsys_core.features import encode

@@ -3,8 +3,8 @@ import pytest
 from small_releases import FILES, NEGATIVES, write_release
 
 from recsys_core.errors import StudyError
-from releases import formats
-from releases.sources import HALF_STARS, RELEASES
+from recsys_core.releases import formats
+from recsys_core.releases.sources import HALF_STARS, RELEASES
 
 OWN = "user_id,item_id,rating,timestamp\n"
 

@@ -15,11 +15,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pipeline.experiment import Experiments
-from pipeline.gate import LEVEL, ROUNDING, TOLERANCES, Gate, identical, number
-from pipeline.notebook import Notebook
-from pipeline.store import Identity, Store
-from pipeline.study import ROOT
+from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.gate import LEVEL, ROUNDING, TOLERANCES, Gate, identical, number
+from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.store import Identity, Store
+from pipeline.chapters.study import ROOT
 from recsys_core import evaluate, metrics, sampling, train
 from recsys_core.datasets import MovieLens
 from recsys_core.evaluate import RankingTask

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 from boards import is_neural
 
-from pipeline.study import ROOT
-from recsys_core import __main__, kept, menu
+from pipeline.chapters.study import ROOT
+from recsys_core import __main__
+from recsys_core.app import kept, menu
+from recsys_core.app.people import ask_person, person_features
+from recsys_core.app.recommend import reasons
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import MODELS, SVD, Bias, DemographicPopularity
-from recsys_core.people import ask_person, person_features
-from recsys_core.recommend import reasons
 
 NEW = ["--age", "24", "--gender", "m", "--occupation", "artist", "--zip", "10003"]
 
@@ -355,7 +356,7 @@ def test_streams_that_are_full_closed_or_no_longer_read_are_no_traceback(
 ) -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests'); import test_menu; from pathlib import Path\n"
-        "from recsys_core import __main__, kept, menu\n"
+        "from recsys_core import __main__\nfrom recsys_core.app import kept, menu\n"
         "menu.load, kept.FOLDER = lambda name: test_menu.data(), Path(sys.argv[1])\n"
         f"sys.exit(__main__.main(['recommend', '--model', 'bias', {user}]))"
     )

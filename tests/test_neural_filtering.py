@@ -8,8 +8,8 @@ import pytest
 import torch
 from boards import PLAYERS, board, fitted
 
-from pipeline.benchmarks import naive_scores
-from pipeline.neural_filtering import compared, listing_penalties, listing_penalty, trade_off
+from pipeline.bench.timings import naive_scores
+from pipeline.chapters.neural_filtering import compared, listing_penalties, listing_penalty, trade_off
 from recsys_core.errors import StudyError
 from recsys_core.models.ncf import Fusion
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from pipeline.notebook import Notebook
+from pipeline.chapters.notebook import Notebook
 from recsys_core.errors import StudyError
 
 STUDY = """

@@ -7,8 +7,8 @@ from statistics import median
 import nbformat
 import pytest
 
-from pipeline.clean import clean
-from pipeline.study import ROOT, Study
+from pipeline.chapters.study import ROOT, Study
+from pipeline.runs.clean import clean
 
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST_BYTES = 300_000

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from helpers import invented_movielens
 
-from pipeline.notebook import PEER_COLUMNS, Notebook
-from pipeline.peers import __main__ as peers
-from pipeline.peers.__main__ import Peer
-from pipeline.peers.study import read_rows
+from pipeline.bench.peers import __main__ as peers
+from pipeline.bench.peers.__main__ import Peer
+from pipeline.bench.peers.study import read_rows
+from pipeline.chapters.notebook import PEER_COLUMNS, Notebook
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import encode

@@ -21,13 +21,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from pipeline.__main__ import main
-from pipeline.clean import clean, clean_file, clean_on_save, write_back
-from pipeline.imports import Imports
-from pipeline.jobs import jobs_of
-from pipeline.missing import missing
-from pipeline.prepare import error_of, prepare, record, remove_leftovers
-from pipeline.rerun import parameters_of, parse_seeds, parse_settings, rerun, summary
-from pipeline.study import ROOT, Study, check_overrides
+from pipeline.chapters.study import ROOT, Study, check_overrides
+from pipeline.runs.clean import clean, clean_file, clean_on_save, write_back
+from pipeline.runs.imports import Imports
+from pipeline.runs.jobs import jobs_of
+from pipeline.runs.missing import missing
+from pipeline.runs.prepare import error_of, prepare, record, remove_leftovers
+from pipeline.runs.rerun import parameters_of, parse_seeds, parse_settings, rerun, summary
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
@@ -83,13 +83,13 @@ def test_an_unknown_parameter_of_a_profile_is_refused_before_anything_runs(study
 
 
 def test_a_profile_for_cuda_is_refused_without_a_device(study, monkeypatch):
-    monkeypatch.setattr("pipeline.jobs.cuda_available", lambda: False)
+    monkeypatch.setattr("pipeline.runs.jobs.cuda_available", lambda: False)
     with pytest.raises(StudyError, match="needs a CUDA device"):
         jobs_of(study, "gpu")
 
 
 def test_the_gpu_profile_runs_other_profiles_and_stores_by_class_of_device(study, monkeypatch):
-    monkeypatch.setattr("pipeline.jobs.cuda_available", lambda: True)
+    monkeypatch.setattr("pipeline.runs.jobs.cuda_available", lambda: True)
     write_notebook(study.root, "second", 'device = "auto"')
     path = study.root / "notebooks/second.ipynb"
     path.write_text(path.read_text().replace('"epochs = 20"', '"epochs = 20\\n", "device = \'auto\'"'))
@@ -157,8 +157,8 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
         ("recsys_core/unused.py", [False, False]),
         ("pipeline/whole/part.py", [False, True]),
         ("pipeline/whole/page.html", [False, True]),
-        ("pipeline/run.py", [False, False]),
-        ("releases/releases.yaml", [False, False]),
+        ("pipeline/runs/run.py", [False, False]),
+        ("recsys_core/releases/releases.yaml", [False, False]),
         ("requirements.lock", [True, True]),
         ("reports/stored/large/cpu/results/second.csv", [True, True]),
         ("reports/stored/kept/second/map.json", [False, True]),
@@ -178,11 +178,11 @@ def test_what_a_notebook_imports_and_reads_makes_it_run_again_and_nothing_else(s
         "recsys_core/deep/late.py": "",
         "recsys_core/unused.py": "",
         "pipeline/__init__.py": "",
-        "pipeline/run.py": "",
+        "pipeline/runs/run.py": "",
         "pipeline/whole/__init__.py": "VALUE = 1",
         "pipeline/whole/part.py": "",
         "pipeline/whole/page.html": "",
-        "releases/releases.yaml": "",
+        "recsys_core/releases/releases.yaml": "",
         "reports/stored/tuning/ease.json": "{}",
     }
     for path, source in modules.items():
@@ -200,12 +200,10 @@ def test_what_a_notebook_imports_and_reads_makes_it_run_again_and_nothing_else(s
 
 
 def test_every_module_that_a_notebook_runs_is_found():
-    listed = (
-        "import sys, pipeline.experiment; print(*[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in {}])"
-    )
-    code = listed.format(("pipeline", "recsys_core", "releases"))
+    listed = "print(*[m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in ('pipeline', 'recsys_core')])"
+    code = f"import sys, pipeline.chapters.experiment\n{listed}"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert {Path(path) for path in loaded.split()} <= set(Imports(ROOT).of(["import pipeline.experiment"]))
+    assert {Path(path) for path in loaded.split()} <= set(Imports(ROOT).of(["import pipeline.chapters.experiment"]))
 
 
 def test_a_stored_profile_does_not_run_again_because_of_what_it_stored(study):
@@ -492,8 +490,7 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "Snakefile", root)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "pipeline", root / "pipeline", ignore=ignored)
-    shutil.copytree(ROOT / "releases", root / "releases", ignore=ignored)
-    (root / "recsys_core").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "recsys_core/releases", root / "recsys_core/releases", ignore=ignored)
     for name in ("__init__.py", "datasets.py", "errors.py", "files.py"):
         shutil.copy(ROOT / "recsys_core" / name, root / "recsys_core")
     return root
@@ -585,7 +582,7 @@ def test_the_plain_papermill_line_is_what_snakemake_shows(project):
         capture_output=True,
         text=True,
     )
-    line = "papermill notebooks/first.ipynb reports/executed/study/first.ipynb && python -m pipeline.place first\n"
+    line = "papermill notebooks/first.ipynb reports/executed/study/first.ipynb && python -m pipeline.runs.place first\n"
     assert f"Shell command: RECSYS_SCRATCH=reports/executed/study/scratch {line}" in shown.stdout
 
 

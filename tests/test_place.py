@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline import confirmed, place
-from pipeline.confirmed import Row
-from pipeline.jobs import jobs_of
-from pipeline.prepare import prepare
-from pipeline.run import forget, report_confirmed, run_profile, variables_of
-from pipeline.study import Study
+from pipeline.chapters.study import Study
+from pipeline.runs import confirmed, place
+from pipeline.runs.confirmed import Row
+from pipeline.runs.jobs import jobs_of
+from pipeline.runs.prepare import prepare
+from pipeline.runs.run import forget, report_confirmed, run_profile, variables_of
 from recsys_core.errors import StudyError
 
 ENTRIES = {"first": {"outputs": ["results", "figures"]}, "second": {"after": ["first"], "outputs": ["results"]}}
@@ -205,7 +205,7 @@ def test_comparisons_are_read_as_notebooks_write_them_and_summed_up(tmp_path):
 
 def test_a_study_whose_runs_are_all_a_little_off_fails(tmp_path, monkeypatch):
     rows = [Row("first", f"run {i}, ndcg@10", "end", "0.5", "0.6", 0.1, 0.4, 1.5, "confirmed") for i in range(9)]
-    monkeypatch.setattr("pipeline.run.read_rows", lambda *_: rows)
+    monkeypatch.setattr("pipeline.runs.run.read_rows", lambda *_: rows)
     job, study = SimpleNamespace(name="first"), SimpleNamespace(root=tmp_path)
     assert report_confirmed(study, "study", [job]) == [
         "mean z of 9 runs is 1.5, 0.86 is allowed: each run is within its interval, all together are not."

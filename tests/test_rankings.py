@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.rankings import against, beaten, board, of_chapters, said, stopped_early, tuning_gains, with_verdicts
+from pipeline.chapters.rankings import (
+    against,
+    beaten,
+    board,
+    of_chapters,
+    said,
+    stopped_early,
+    tuning_gains,
+    with_verdicts,
+)
 from recsys_core.errors import StudyError
 
 LABELS = {"protocol": "random-80-10-10", "variant": "", "dataset": "ml-100k"}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.ratings import compared, in_words, ranking_board, rating_board, user_errors, with_settings
+from pipeline.chapters.ratings import compared, in_words, ranking_board, rating_board, user_errors, with_settings
 from recsys_core.errors import StudyError
 
 

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from pipeline.notebook import Notebook
-from pipeline.report import Report, cell, page_body
-from pipeline.study import ROOT
+from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.report import Report, cell, page_body
+from pipeline.chapters.study import ROOT
 from recsys_core.errors import StudyError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.results import CELL, check_against, leaderboard, long_format, public_versions
+from pipeline.chapters.results import CELL, check_against, leaderboard, long_format, public_versions
 from recsys_core.errors import StudyError
 from recsys_core.models.base import fingerprint
 from recsys_core.statistics import bootstrap_interval

@@ -12,9 +12,9 @@ import pytest
 from small_releases import FILES, full_disk, write_release
 
 from recsys_core.errors import StudyError
-from releases import sources
-from releases.formats import ITEMS_100K
-from releases.sources import RELEASES
+from recsys_core.releases import sources
+from recsys_core.releases.formats import ITEMS_100K
+from recsys_core.releases.sources import RELEASES
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from recsys_core.app.recommend import recommend
 from recsys_core.datasets import Benchmark, MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, rank
@@ -24,7 +25,6 @@ from recsys_core.interactions import Interactions
 from recsys_core.models.baselines import Bias, Popularity
 from recsys_core.models.factorization import SVD
 from recsys_core.protocols import measure
-from recsys_core.recommend import recommend
 from recsys_core.splits import (
     PROTOCOLS,
     Role,

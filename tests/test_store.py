@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import kept
-from pipeline.store import FOLDER, METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
-from pipeline.study import ROOT
-from pipeline.vectors import VectorProfile
+from pipeline.chapters import kept
+from pipeline.chapters.store import FOLDER, METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
+from pipeline.chapters.study import ROOT
+from pipeline.chapters.vectors import VectorProfile
 from recsys_core.errors import StudyError
 from recsys_core.models import EASE, GMF, IALS, NCF, Bias, JointEmbedding, Recommender, WeightedRankingHybrid
 

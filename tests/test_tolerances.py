@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.study import ROOT, Study
-from pipeline.tolerances import FOLDER, SETTINGS, asks_for_runs, spreads
+from pipeline.bench.tolerances import FOLDER, SETTINGS, asks_for_runs, spreads
+from pipeline.chapters.study import ROOT, Study
 
 
 def test_a_spread_is_the_largest_over_runs_as_a_share_of_the_loss(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import optuna
 import pytest
 from helpers import invented_movielens
 
-from pipeline import tune
-from pipeline.notebook import Notebook
-from pipeline.study import ROOT
-from pipeline.tuned import FOLDER, read_trials, read_tuned, tuned_file
+from pipeline.bench import tune
+from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.study import ROOT
+from pipeline.chapters.tuned import FOLDER, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.features import encode

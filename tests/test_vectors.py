@@ -9,13 +9,21 @@ import torch
 from boards import PLAYERS, board_of, build, fitted
 from helpers import invented_movielens
 
-from pipeline.benchmark_retrieval import measure_retrieval
-from pipeline.titles import title_words, with_title_words
-from pipeline.vectors import VectorProfile, draw_latencies, film_map, latencies, main_genre, recall_of, spread_titles
+from pipeline.bench.retrieval import measure_retrieval
+from pipeline.chapters.vectors import (
+    VectorProfile,
+    draw_latencies,
+    film_map,
+    latencies,
+    main_genre,
+    recall_of,
+    spread_titles,
+)
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.interactions import Features
 from recsys_core.models.attributes import VectorNetwork
+from recsys_core.titles import title_words, with_title_words
 
 
 def test_title_words_are_the_most_frequent_and_ties_are_alphabetical() -> None:

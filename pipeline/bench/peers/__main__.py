@@ -1,0 +1,267 @@
+"""`make peers [PEERS="surprise cornac"]`: install each peer, measure it beside the study's own code, store the ratios.
+
+Everything runs with one thread, theirs and ours in turns, one fold after the other; kept is the best of the folds, as a busy
+machine can only add to a time.
+"""
+
+import argparse
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from pipeline.bench.timings import benchmark_rows, machine_name
+from pipeline.chapters.notebook import PEER_COLUMNS, THREAD_VARIABLES
+from pipeline.chapters.results import public_versions
+from pipeline.chapters.study import ROOT
+from pipeline.command import exit_status
+from recsys_core.datasets import MovieLens, load
+from recsys_core.errors import StudyError, choose
+from recsys_core.features import encode
+from recsys_core.files import atomic_path
+from recsys_core.splits import make_split
+
+FOLDER = Path(__file__).parent
+OURS = FOLDER / "study.py"
+ROWS = "ml-1m.npy"
+TABLE = ROOT / "reports" / "timings_peers.csv"
+N_FOLDS = 5
+Measured = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a script says of itself; see the package's docstring."""
+
+    name: str
+    script: Path
+    requirements: list[str]
+    cases: dict[str, dict[str, Any]]
+
+    @property
+    def version(self) -> str:
+        """Name and version of the library, as pinned."""
+        return self.requirements[0].replace("==", " ")
+
+    @classmethod
+    def read(cls, script: Path) -> "Peer | None":
+        """Read the constants of a script without running it, as its imports exist in its own environment alone."""
+        found = {}
+        for node in ast.parse(script.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                found[node.targets[0].id] = node.value
+        if "REQUIREMENTS" not in found:
+            return None
+        return cls(script.stem, script, *(ast.literal_eval(found[name]) for name in ("REQUIREMENTS", "CASES")))
+
+
+def read_peers(folder: Path = FOLDER) -> dict[str, Peer]:
+    """All peers of a folder by name."""
+    found = [Peer.read(script) for script in sorted(folder.glob("*.py"))]
+    return {peer.name: peer for peer in found if peer is not None}
+
+
+def install(peer: Peer, root: Path = ROOT, pip_arguments: Sequence[str] = ()) -> Path:
+    """Return the interpreter of the peer's environment in `.peers/<name>`, made and completed where it has to be.
+
+    Raises:
+        StudyError: pip could not install it; the message ends with pip's own words.
+    """
+    home = root / ".peers" / peer.name
+    python, stamp = home / "bin" / "python", home / "requirements.txt"
+    wanted = "\n".join(peer.requirements) + "\n"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"{peer.name}: installing {peer.version} into {home.relative_to(root)}", flush=True)
+    if not python.exists():
+        venv.create(home, with_pip=True)
+    line = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pip_arguments]
+    done = subprocess.run([*line, *peer.requirements], capture_output=True, text=True)
+    if done.returncode:
+        errors = [text for text in done.stderr.splitlines() if text.startswith("ERROR")]
+        raise StudyError(f"{peer.name} cannot be installed: {_last(errors or [done.stderr])}")
+    stamp.write_text(wanted)
+    return python
+
+
+def _last(lines: Iterable[str]) -> str:
+    return ([line.strip() for line in lines if line.strip()] or ["no reason given"])[-1]
+
+
+def write_folds(data: MovieLens, folder: Path) -> None:
+    """Write what peers read, tab-separated with a header line, users and items as codes.
+
+    `fold-1.train.tsv` to `fold-5.test.tsv` (user, item, rating), `users.tsv` (user, age, gender, occupation) and `items.tsv`
+    (item, year or 0, genres separated by spaces) where the data has them.
+    """
+    rows, vocabulary = encode(data)
+    for fold in range(1, N_FOLDS + 1):
+        split = make_split("rating-5fold", rows, fold=fold)
+        for name, part in (("train", split.refit), ("test", split.test)):
+            table = pd.DataFrame({"user": part.users, "item": part.items, "rating": part.ratings})
+            table.to_csv(folder / f"fold-{fold}.{name}.tsv", sep="\t", index=False)
+    if data.users is not None:
+        users = data.users.set_index("user_id").loc[vocabulary.user_ids].reset_index(drop=True).rename_axis("user")
+        users[["age", "gender", "occupation"]].to_csv(folder / "users.tsv", sep="\t")
+    if data.movies is not None:
+        items = data.movies.set_index("item_id").loc[vocabulary.item_ids].reset_index(drop=True).rename_axis("item")
+        genres = items["genres"].str.replace(" ", "_").str.replace("|", " ")
+        items.assign(year=items["year"].fillna(0), genres=genres)[["year", "genres"]].to_csv(
+            folder / "items.tsv", sep="\t"
+        )
+
+
+def write_rows(file: Path) -> str:
+    """Write the rows of the NCF benchmark, or synthetic ones of their shape, as (2, N) codes of users and items; say which.
+
+    Codes that no row has are left out.
+    """
+    rows, name = benchmark_rows()
+    codes = [np.unique(column, return_inverse=True)[1] for column in (rows.users, rows.items)]
+    np.save(file, np.stack(codes))
+    return name
+
+
+def run(python: Path | str, script: Path, folder: Path, fold: int, settings: dict[str, Any]) -> Measured:
+    """One fit in a process of its own, one thread: seconds of processor time and of wall time, epochs, and the RMSE or NaN.
+
+    Raises:
+        StudyError: the script failed; the message ends with the last line that it wrote.
+    """
+    line = [python, "-P", FOLDER / "worker.py", script, folder, str(fold), json.dumps(settings)]
+    threads = dict.fromkeys((*THREAD_VARIABLES, "NUMBA_NUM_THREADS"), "1")
+    environment = os.environ | threads | {"PYTHONPATH": str(ROOT) if script == OURS else ""}
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder)
+    if done.returncode:
+        said = re.sub(r"^[\w.]+: ", "", _last(done.stderr.splitlines()))  # without the kind of error
+        raise StudyError(f"{script.stem} stopped: {said}")
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return {name: float("nan") if value is None else float(value) for name, value in measured.items()}
+
+
+def compare(
+    peer: Peer, python: Path | str, folder: Path, ours: Path = OURS, rounds: int = N_FOLDS, only: str = ""
+) -> list[dict[str, Any]]:
+    """Run the cases of a peer, those with `only` in their name, and return a row for each measure: theirs, ours and their ratio.
+
+    What cannot be run of ours, such as settings that have not been searched for, is said and left out.
+    """
+    rows = []
+    for name, case in peer.cases.items():
+        if only not in name:
+            continue
+        data = {"data": write_rows(folder / ROWS)} if case["theirs"].get("rows") else {}
+        theirs: list[Measured] = []
+        own: dict[str, list[Measured]] = {label: [] for label in case["ours"]}
+        for fold in range(1, rounds + 1):
+            theirs.append(run(python, peer.script, folder, fold, case["theirs"]))
+            for label, settings in case["ours"].items():
+                if label in own:
+                    try:
+                        own[label].append(run(sys.executable, ours, folder, fold, settings))
+                    except StudyError as error:
+                        print(f"{name}, {label}: {error}", file=sys.stderr)
+                        del own[label]
+        for label, measured in own.items():
+            for measure in case["measures"]:
+                row = {"what": name, "settings": label, "measure": measure, "goal": case["goal"].get(measure)}
+                rows.append(row | _summary(measure, theirs, measured) | {"rounds": rounds} | data)
+    return rows
+
+
+def _summary(measure: str, theirs: list[Measured], ours: list[Measured]) -> dict[str, float]:
+    """Means of RMSEs; of times the best, in processor and in wall time, and the ratio of processor times."""
+    if measure == "rmse":
+        return {"theirs": _mean(theirs), "ours": _mean(ours)}
+    found = {}
+    for column, kind in (("", "processor"), ("_wall", "wall")):
+        for side, runs in (("theirs", theirs), ("ours", ours)):
+            found[side + column] = min(one[kind] / (one["epochs"] if measure == "epoch" else 1) for one in runs)
+    return found | {"ratio": found["theirs"] / found["ours"]}
+
+
+def _mean(runs: list[Measured]) -> float:
+    return sum(one["rmse"] for one in runs) / len(runs)
+
+
+def store(rows: list[dict[str, Any]], table: Path = TABLE, cases: bool = False) -> None:
+    """Replace the rows of this machine and these peers, with `cases` only those of the same cases; others stay."""
+    fresh = pd.DataFrame(rows).reindex(columns=PEER_COLUMNS)
+    for column in fresh.select_dtypes("float"):
+        fresh[column] = fresh[column].map(lambda value: float(f"{value:.4g}"))
+    key = ["machine", "peer", "what"] if cases else ["machine", "peer"]
+    if table.exists():
+        old = pd.read_csv(table)
+        replaced = pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(fresh[key]))
+        replaced |= (
+            old["peer"].isin(fresh["peer"]) & (old["what"] == "not measured") & old["machine"].isin(fresh["machine"])
+        )
+        fresh = pd.concat([old[~replaced], fresh]) if not replaced.all() else fresh
+    with atomic_path(table) as path:
+        fresh.sort_values(["machine", "peer", "what", "settings", "measure"], kind="stable").to_csv(path, index=False)
+
+
+def measure_peers(
+    names: Iterable[str],
+    rounds: int = N_FOLDS,
+    pip_arguments: Sequence[str] = (),
+    table: Path = TABLE,
+    only: str = "",
+) -> None:
+    """Install and measure the named peers, all where none is named; one that fails is stored with its reason.
+
+    Raises:
+        StudyError: a name that is no peer; ML-100K cannot be had.
+    """
+    known = read_peers()
+    chosen = list(names) or list(known)
+    choose("PEERS", chosen, known)
+    with tempfile.TemporaryDirectory() as folder:
+        data = load("ml-100k")
+        write_folds(data, Path(folder))
+        for peer in (known[name] for name in chosen):
+            labels = {
+                "machine": machine_name(torch.device("cpu")),
+                "device": "cpu, 1 thread",
+                "peer": peer.name,
+                "version": peer.version,
+                "data": f"{data.name}, rating-5fold",
+                "versions": public_versions(),
+            }
+            try:
+                python = install(peer, pip_arguments=pip_arguments)
+                rows = compare(peer, python, Path(folder), rounds=rounds, only=only)
+            except StudyError as error:
+                print(f"not measured: {error}", file=sys.stderr)
+                rows = [{"what": "not measured", "note": str(error)}]
+            store([labels | row for row in rows], table, cases=bool(only))
+            print(pd.DataFrame(rows).to_string(index=False), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; errors of the user are one sentence and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.bench.peers", description=__doc__)
+    parser.add_argument("peers", nargs="*", help="names of scripts in pipeline/peers; none: all")
+    parser.add_argument("--rounds", type=int, default=N_FOLDS, choices=range(1, N_FOLDS + 1), help="folds to run")
+    parser.add_argument("--pip-args", default="", help="handed to pip install")
+    parser.add_argument("--only", default="", help="only cases with this text in their name; rows of the others stay")
+    options = parser.parse_args(arguments)
+    measure = partial(measure_peers, options.peers, options.rounds, options.pip_args.split(), only=options.only)
+    return exit_status(measure, "stopped; peers that were done are stored")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""What a notebook of the study reads and writes: parameters, figures, results, and those of others."""
+
+import csv
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import threadpoolctl
+from matplotlib.figure import Figure
+
+from pipeline.chapters import kept
+from pipeline.chapters.study import ROOT, Study, assignments, check_overrides, digest
+from pipeline.chapters.tuned import read_tuned
+from recsys_core.errors import StudyError, choose
+from recsys_core.files import atomic_path
+
+TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
+PEER_COLUMNS = [
+    *("machine", "device", "peer", "version", "what", "settings", "measure", "theirs", "ours", "ratio", "goal"),
+    *("theirs_wall", "ours_wall", "rounds", "data", "versions", "note"),
+]
+LOG_COLUMNS = ["what", "kind", "stored", "now", "deviation", "allowed", "z", "verdict"]
+POLICIES = {
+    "free": "the first seed and split of a model, and what is not stored",
+    "first": "the first seed and split of a model",
+    "prefix": "the beginning of the first seed and split of a model",
+    "measure": "as prefix, and what contradicts is only noted",
+    "main": "all seeds and the selection of a model's first split",
+    "all": "everything",
+    "write": "the first seed and split of a model, and what is not stored, which is then stored",
+}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """One run of one notebook; made by `Notebook.open`.
+
+    Attributes:
+        name: file name without suffix.
+        parameters: current values of the names assigned in the notebook's own `parameters` cell.
+        profile: the profile of study.yaml whose parameters these are ("study": all default), or None.
+        output: folder of `results/` and of a report; `reports/` for the default parameters.
+        figures: folder of this notebook's figures.
+        policy: which runs are trained although they are stored (RECSYS_POLICY), see `POLICIES`.
+        scratch: where everything is written first (RECSYS_SCRATCH); what other notebooks wrote is read where it is kept.
+        replace: whether fresh results take the place of stored ones (RECSYS_REPLACE=1).
+        log: file that every comparison with the store is written to (in the folder RECSYS_LOG), or None.
+        used, files: keys of the runs that were asked for so far, and files of the store that were read.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    profile: str | None
+    output: Path
+    figures: Path
+    root: Path = field(default=ROOT, repr=False)
+    policy: str = "free"
+    scratch: Path | None = None
+    replace: bool = False
+    log: Path | None = None
+    used: set[str] = field(default_factory=set, repr=False)
+    files: set[Path] = field(default_factory=set, repr=False)
+
+    @classmethod
+    def open(cls, name: str, variables: dict[str, Any], root: Path = ROOT) -> "Notebook":
+        """Open the run of notebook `name`; `variables` is `globals()`, right after the `parameters` cell.
+
+        Fixes the number of threads (parameter `threads`, else 1): another order of sums gives other digits.
+
+        Raises:
+            StudyError: papermill was given an unknown parameter, or one of another type.
+        """
+        study = Study(root)
+        defaults = study.defaults(name)
+        check_overrides(name, _injected(variables.get("In", [])), defaults)
+        if missing := [key for key in defaults if key not in variables]:
+            raise StudyError(f"{name}: run the parameters cell first; '{missing[0]}' has no value yet.")
+        parameters = {key: variables[key] for key in defaults}
+        _limit_threads(parameters.get("threads", 1))
+        profile = study.recognise(name, parameters)
+        output, figures = study.output(profile, parameters)
+        scratch = root / redirected if (redirected := os.environ.get("RECSYS_SCRATCH")) else None
+        if folder := os.environ.get("RECSYS_OUTPUT"):
+            output, figures = Path(folder), Path(folder) / "figures"
+        policy = os.environ.get("RECSYS_POLICY") or "free"
+        choose("RECSYS_POLICY", policy, POLICIES)
+        log = root / folder / f"{name}.csv" if (folder := os.environ.get("RECSYS_LOG")) else None
+        base, replace = scratch or root, os.environ.get("RECSYS_REPLACE") == "1"
+        return cls(name, parameters, profile, base / output, base / figures / name, root, policy, scratch, replace, log)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether every parameter has its default value."""
+        return self.profile == "study"
+
+    def save_figure(self, figure: Figure, name: str) -> None:
+        """Save `figure` as `<figures>/<name>.png`, the same bytes for the same figure."""
+        with atomic_path(self.figures / f"{name}.png") as path:
+            figure.savefig(path, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+
+    def save_results(self, frame: pd.DataFrame) -> None:
+        """Save the results table as `results/<notebook>.csv`: sorted by key columns, rounded to 6 decimals.
+
+        Key columns are those that hold no floats, in their order.
+        """
+        with atomic_path(self.output / "results" / f"{self.name}.csv") as path:
+            _sorted(frame, decimals=6).to_csv(path, index=False, lineterminator="\n")
+
+    def save_users(self, frame: pd.DataFrame) -> None:
+        """Save per-user values as `results/users/<notebook>.parquet`: sorted, rounded to 5 decimals."""
+        rounded = _sorted(frame, decimals=5)
+        floats = rounded.select_dtypes("float").columns
+        with atomic_path(self.output / "results" / "users" / f"{self.name}.parquet") as path:
+            rounded.astype(dict.fromkeys(floats, "float32")).to_parquet(path, index=False, compression="zstd")
+
+    def read_results(self, name: str) -> pd.DataFrame:
+        """Results of notebook `name`, of the same run; of those that are kept where this run writes to a scratch folder.
+
+        A run with other parameters than the default ones, in whose folder there are none, gets the committed ones
+        for its own `dataset`, which may be none.
+
+        Raises:
+            StudyError: that notebook has not been run.
+        """
+        return self._upstream(f"{name}.csv", pd.read_csv)
+
+    def read_table(self, name: str, table: str) -> pd.DataFrame:
+        """One table of a notebook that analyses data, a row per name and a column per measure; see `read_results`.
+
+        Raises:
+            StudyError: that notebook has not been run, or saved no such table.
+        """
+        rows = self.read_results(name)
+        if table not in set(rows["table"]):
+            raise StudyError(f"{name} saved no table '{table}'; there are {', '.join(rows['table'].unique())}.")
+        rows = rows[rows["table"] == table]
+        return rows.pivot_table(index="name", columns="measure", values="value", sort=False)
+
+    def read_users(self, name: str) -> pd.DataFrame:
+        """Per-user values of notebook `name`; see `read_results`."""
+        return self._upstream(f"users/{name}.parquet", pd.read_parquet)
+
+    def read_stored(self, profile: str, name: str) -> pd.DataFrame:
+        """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
+        return self._stored(profile, f"results/{name}.csv", pd.read_csv)
+
+    def read_stored_users(self, profile: str, name: str) -> pd.DataFrame:
+        """Per-user values beside `read_stored`; may be empty."""
+        return self._stored(profile, f"results/users/{name}.parquet", pd.read_parquet)
+
+    def _stored(self, profile: str, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        classes = sorted((self.root / "reports/stored" / profile).glob("*"))
+        frames = [read(each / file).assign(device_class=each.name) for each in classes if (each / file).exists()]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether networks are trained to show how training begins, and no further."""
+        return self.policy in ("prefix", "measure")
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a run that is not stored, or contradicts what is stored, is an error."""
+        return self.policy not in ("free", "write")
+
+    def keep(self, name: str, value: Any, within: float | None = None) -> Any:
+        """Return a value that was computed from trained models, as it is kept where the fresh one agrees with it.
+
+        `value` may be a function without arguments: it is called where nothing is kept, where fresh values replace
+        kept ones, and under the policies main, all. Kept and fresh numbers may differ by `within`; None is for what cannot be
+        compared, such as the coordinates of a map. What is made from other runs than the kept value takes its place under the
+        policy write. Values of a run with other parameters than the default ones are not kept.
+
+        Raises:
+            StudyError: nothing is kept, or it was made from other runs, or it differs, where the policy allows neither.
+        """
+        if not self.is_default:
+            return value() if callable(value) else value
+        path, made_from = kept.kept_file(self.root, self.name, name), self.made_from
+        self.uses("", path)
+        stored = kept.read(path)
+        same = stored is not None and stored[1] == made_from
+        skipped = callable(value) and not self.replace and self.policy not in ("main", "all")
+        if same and (self.stops_early or skipped):
+            return stored[0]  # type: ignore[index]
+        if not same and self.is_strict and not self.replace:
+            raise StudyError(f"{self.name}: '{name}' is not kept of these runs: run `make store NOTEBOOK={self.name}`.")
+        fresh = kept.decoded(kept.encoded(self._called(value) if callable(value) else value))
+        if same and not self.replace and self._agrees(name, stored[0], fresh, within):  # type: ignore[index]
+            return stored[0]  # type: ignore[index]
+        if self.policy == "write" or (self.replace and self.policy == "first"):
+            kept.write(path, fresh, made_from)
+        return fresh
+
+    def _called(self, value: Callable[[], Any]) -> Any:
+        """What a function returns; runs that it asks for are its own affair, since it is not always called."""
+        before = set(self.used), set(self.files)
+        result = value()
+        self.used.intersection_update(before[0])
+        self.files.intersection_update(before[1])
+        return result
+
+    def uses(self, key: str, *files: Path) -> None:
+        """Note a run that was asked for, and the files of the store that it is read from (in `used/` of the scratch folder)."""
+        self.used.update({key} - {""})
+        self.files.update(files)
+        if self.scratch is not None:
+            lines = sorted(f"{path.relative_to(self.root).as_posix()}\n" for path in self.files)
+            with atomic_path(self.scratch / "used" / f"{self.name}.txt") as listed:
+                listed.write_text("".join(lines), encoding="utf-8")
+
+    @property
+    def made_from(self) -> str:
+        """Digest of the runs that this notebook has asked for so far."""
+        return digest(sorted(self.used))[:16]
+
+    def _agrees(self, name: str, stored: Any, fresh: Any, within: float | None) -> bool:
+        if within is None:
+            return True
+        difference = kept.largest_difference(kept.encoded(stored), kept.encoded(fresh))
+        self.note([{"what": name, "kind": "kept", "deviation": difference, "allowed": within}])
+        if difference > within and self.is_strict:
+            apart = f"fresh and kept value are {difference:.3g} apart, {within:.3g} are allowed"
+            raise StudyError(f"{self.name}, '{name}': {apart}; `make store NOTEBOOK={self.name}` takes the fresh one.")
+        return difference <= within
+
+    def note(self, checks: list[dict[str, Any]]) -> None:
+        """Add comparisons with the store to the log: what, kind, stored, now, deviation, allowed, z, verdict."""
+        if self.log is None or not checks:
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.log.exists()
+        with open(self.log, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+            if new:
+                writer.writeheader()
+            for check in checks:
+                verdict = "confirmed" if check["deviation"] <= check["allowed"] else "contradicted"
+                writer.writerow(check | {"verdict": verdict})
+
+    def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
+        """Keyword arguments of a model of `recsys_core.models.MODELS`: none for "stated", for "tuned" what `make tune` chose.
+
+        Raises:
+            StudyError: other settings; a model that has not been tuned.
+        """
+        choose("settings", settings, ("stated", "tuned"))
+        return {} if settings == "stated" else read_tuned(self.root, model)
+
+    def read_references(self) -> pd.DataFrame:
+        """Reported and published figures and statements with their sources; `value` is `reported` as a number, or NaN.
+
+        Further columns: claim_id and notebook (only statements of the five reports), source, name, dataset, protocol, metric,
+        statement, where.
+        """
+        references = pd.read_csv(self._existing(self.root / "reports" / "references.csv"), dtype={"reported": str})
+        return references.assign(value=pd.to_numeric(references["reported"], errors="coerce"))
+
+    def read_claims(self) -> pd.DataFrame:
+        """The ledger of claims of the same run, see `claims`; the kept one where this run writes to a scratch folder."""
+        own, committed = (folder / "claims.csv" for folder in (self.output, self.root / "reports"))
+        table = pd.read_csv(self._existing(committed if self.scratch or not own.exists() else own), dtype=str)
+        return table.fillna("")
+
+    def read_timings(self) -> pd.DataFrame:
+        """What `make timings` measured: machine, device, what, value, unit, data, versions; empty before the first time."""
+        path = self.root / "reports" / "timings.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=TIMING_COLUMNS)
+
+    def read_peers(self) -> pd.DataFrame:
+        """What `make peers` measured, see `pipeline.bench.peers`; empty before the first time.
+
+        Each row compares one measure of a case: `fit` and `epoch` in seconds of processor time (`_wall`: of wall time), of which
+        `ratio` is theirs / ours and `goal` the ratio to reach, or `rmse`. `note` says why a peer was not measured.
+        """
+        path = self.root / "reports" / "timings_peers.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)
+
+    def figure_path(self, name: str) -> Path:
+        """File of a figure `<notebook>/<figure>` of the same run."""
+        mine = name.split("/")[0] == self.name or self.scratch is None
+        return (self.figures.parent if mine else self.root / "figures") / f"{name}.png"
+
+    def final(self, path: Path) -> Path:
+        """Where a file of this run is in the end, relative to the project."""
+        return path.relative_to(self.scratch if self.scratch and path.is_relative_to(self.scratch) else self.root)
+
+    def _upstream(self, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        own, committed = (folder / "results" / file for folder in (self.output, self.root / "reports"))
+        if self.scratch or self.is_default or own.exists():
+            return read(self._existing(committed if self.scratch else own))
+        frame = read(self._existing(committed))
+        dataset = self.parameters.get("dataset")
+        return frame[frame["dataset"] == dataset] if dataset and "dataset" in frame else frame
+
+    def _existing(self, path: Path) -> Path:
+        if not path.exists():
+            shown = path.relative_to(self.root) if path.is_relative_to(self.root) else path
+            raise StudyError(f"{self.name} reads {shown}, which is missing: run notebook {path.stem} first.")
+        return path
+
+
+def _injected(executed: list[str]) -> dict[str, Any]:
+    """Assignments of the cell that papermill injects, found in IPython's list of executed cells."""
+    return assignments("\n".join(source for source in executed if source.startswith("# Parameters\n")))
+
+
+def _limit_threads(count: int) -> None:
+    """Bind the libraries that are loaded to `count` threads, and those that will be."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    threadpoolctl.threadpool_limits(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+def _sorted(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
+    """Rounded, without negative zeros, rows in the order of the columns that hold no floats."""
+    floats = frame.select_dtypes("float").columns
+    keys = [column for column in frame.columns if column not in floats]
+    rounded = frame.assign(**{column: frame[column].round(decimals) + 0.0 for column in floats})
+    return rounded.sort_values(keys, kind="stable", ignore_index=True) if keys else rounded

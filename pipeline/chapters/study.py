@@ -1,0 +1,144 @@
+"""`study.yaml` read: notebooks, profiles, parameters, and the folder that each run writes to."""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recsys_core.errors import StudyError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Study:
+    """The notebooks and profiles of `study.yaml` below `root`."""
+
+    def __init__(self, root: Path = ROOT):
+        self.root = root
+        content = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
+        self.notebooks: dict[str, dict[str, Any]] = content["notebooks"]
+        self.profiles: dict[str, dict[str, Any]] = {k: v or {} for k, v in content["profiles"].items()}
+
+    def defaults(self, name: str) -> dict[str, Any]:
+        """Parameters of notebook `name`: the assignments in its one cell tagged `parameters`.
+
+        Raises:
+            StudyError: unknown notebook; not exactly one such cell; a value that is not a literal.
+        """
+        path = self.root / "notebooks" / f"{name}.ipynb"
+        if name not in self.notebooks or not path.exists():
+            raise StudyError(f"There is no notebook '{name}'; allowed: {', '.join(self.notebooks)}.")
+        sources = [source for source, tags in code_cells(path) if "parameters" in tags]
+        if len(sources) != 1:
+            raise StudyError(f"{path.name} has {len(sources)} cells tagged 'parameters'; exactly one is needed.")
+        try:
+            return assignments(sources[0])
+        except (ValueError, AttributeError) as error:
+            raise StudyError(f"The parameters cell of {path.name} is not all name = literal: {error}.") from None
+
+    def overrides(self, profile: str, name: str) -> dict[str, Any]:
+        """Parameters that `profile` gives to notebook `name`; an unknown profile raises StudyError."""
+        if profile not in self.profiles:
+            raise StudyError(f"Unknown profile '{profile}'; allowed: {', '.join(self.profiles)}.")
+        content, defaults = self.profiles[profile], self.defaults(name)
+        everywhere = {k: v for k, v in content.get("every", {}).items() if k in defaults}
+        return everywhere | content.get("notebooks", {}).get(name, {})
+
+    def recognise(self, name: str, parameters: dict[str, Any]) -> str | None:
+        """Profile whose parameters these are ("study" when all are default), or None.
+
+        The device does not count in a stored profile: its results are kept apart by class of device.
+        """
+        defaults = self.defaults(name)
+        if digest(parameters) == digest(defaults):
+            return "study"
+        for profile, content in self.profiles.items():
+            expected = defaults | self.overrides(profile, name)
+            if content.get("stored") and "device" in parameters:
+                expected["device"] = parameters["device"]
+            if self.overrides(profile, name) and digest(parameters) == digest(expected):
+                return profile
+        return None
+
+    def output(self, profile: str | None, parameters: dict[str, Any]) -> tuple[Path, Path]:
+        """Folders (output, figures), relative to the root, of a run with these parameters."""
+        if profile == "study":
+            return Path("reports"), Path("figures")
+        if profile is None:
+            folder = Path("reports/runs") / digest(parameters)[:12]
+        elif self.profiles[profile].get("stored"):
+            folder = Path("reports/stored") / profile / device_class(parameters)
+        else:
+            folder = Path("reports/runs") / profile
+        return folder, folder / "figures"
+
+
+def code_cells(path: Path) -> list[tuple[str, list[str]]]:
+    """(source, tags) of each code cell of a notebook file."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in codes]
+
+
+def assignments(source: str) -> dict[str, Any]:
+    """Values of the assignments `name = literal` in `source`; else ValueError or AttributeError."""
+    return {each.targets[0].id: ast.literal_eval(each.value) for each in ast.parse(source).body}  # type: ignore
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value written as JSON with sorted keys: a tuple equals a list."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def check_overrides(name: str, overrides: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuse an override that notebook `name` would silently ignore or misread.
+
+    Raises:
+        StudyError: unknown parameter; a value, or an element of a list, of another type than the default's; a whole number
+            below 0 or a number that is not finite; no seeds.
+    """
+    for key, value in overrides.items():
+        if key not in defaults:
+            raise StudyError(f"Unknown parameter '{key}' for {name}; allowed: {', '.join(defaults)}.")
+        default = defaults[key]
+        if default is None:
+            continue
+        refuse = f"Parameter {key}={value!r} of {name} must be"
+        if not _is_of(value, {type(default)}):
+            raise StudyError(f"{refuse} of type {type(default).__name__}, like its default {default!r}.")
+        elements = value if isinstance(value, list) else [value]
+        kinds = {type(each) for each in default} if isinstance(default, list) else {type(default)}
+        if kinds and not all(_is_of(each, kinds) for each in elements):
+            raise StudyError(
+                f"{refuse} a list of {' or '.join(sorted(k.__name__ for k in kinds))}, like its default {default!r}."
+            )
+        if any(
+            (type(each) is int and each < 0) or (isinstance(each, float) and not isfinite(each)) for each in elements
+        ):
+            raise StudyError(f"{refuse} 0 or more, like its default {default!r}.")
+        if key == "seeds" and not elements:
+            raise StudyError(f"{refuse} at least one seed, like its default {default!r}.")
+
+
+def _is_of(value: Any, kinds: set[type]) -> bool:
+    """Whether a value has one of these types; a whole number passes for a float, True for no number."""
+    return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+@cache
+def cuda_available() -> bool:
+    """Whether PyTorch sees a CUDA device (imported late: it takes seconds)."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def device_class(parameters: dict[str, Any]) -> str:
+    """Class of the device that a notebook with these parameters runs on: "cpu", "cuda", …"""
+    device = str(parameters.get("device", "cpu"))
+    return ("cuda" if cuda_available() else "cpu") if device == "auto" else device.split(":")[0]

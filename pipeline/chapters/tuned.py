@@ -1,0 +1,34 @@
+"""What `make tune` stored: for each model its search space, all trials and the best settings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recsys_core.errors import StudyError
+
+FOLDER = "reports/stored/tuning"
+
+
+def tuned_file(root: Path, model: str) -> Path:
+    """Where the trials of a model are."""
+    return root / FOLDER / f"{model}.json"
+
+
+def read_trials(root: Path, model: str) -> dict[str, Any]:
+    """Return model, protocol, metric, data_sha256, fixed, space, best and trials (number, value, settings); see `bench.tune`.
+
+    Raises:
+        StudyError: the model has not been tuned.
+    """
+    path = tuned_file(root, model)
+    if not path.exists():
+        raise StudyError(
+            f"There is no {path.relative_to(root)}: run `make tune MODELS={model}` first, or use stated settings."
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_tuned(root: Path, model: str) -> dict[str, Any]:
+    """Return the keyword arguments of the best trial, with those that all trials shared."""
+    stored = read_trials(root, model)
+    return stored["fixed"] | stored["best"]

@@ -1,0 +1,131 @@
+"""What the chapters on vector search need beyond the models: histories as vectors, recall of an index, a map of the films."""
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pipeline.chapters import plots
+from recsys_core.interactions import Features, Interactions
+from recsys_core.models.attributes import VectorNetwork
+from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.retrieval import VectorIndex
+
+SHADES = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, plots.PURPLE, plots.INDIGO, plots.OLIVE, plots.BROWN)
+
+
+@dataclass(kw_only=True)
+class VectorProfile(Recommender):
+    """Ranks by the cosine with the mean vector of the films in the user's history, so that any history can be folded in.
+
+    The film vectors are those of `network`, an unfitted model that is fitted on the same rows.
+    """
+
+    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    chaotic: ClassVar[bool] = True
+
+    network: VectorNetwork
+
+    def _fit(self, task: FitTask) -> None:
+        network = copy(self.network).fit(task.train, seed=task.seed, stop_after=task.stop_after)
+        self.vectors_, self.history_ = network.item_vectors().cpu(), network.history_
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        profile = torch.as_tensor(history.binary[users.cpu().numpy()] @ self.vectors_.numpy())
+        return F.normalize(profile, dim=1) @ self.vectors_.T
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"vectors": self.vectors_}
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        self.vectors_ = state["vectors"]
+
+
+def recall_of(found: Tensor, exact: Tensor) -> float:
+    """Share of the items (B, k) of an exact search that are among the found ones (B, k)."""
+    return float((found[:, None, :] == exact[:, :, None]).any(dim=2).float().mean())
+
+
+def main_genre(genres: Features, order: Sequence[str]) -> np.ndarray:
+    """(I,) the first of the genres in `order` that each film has, "other" where it has none of them."""
+    named = np.full(len(genres.values), "other", dtype=object)
+    for genre in reversed(order):
+        named[genres.select(f"genre_{genre}")[:, 0] > 0] = genre
+    return named
+
+
+def film_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(I, 2) places of (I, D) vectors: t-SNE of the cosine distances, started from the first two principal components."""
+    from sklearn.decomposition import PCA  # takes a second to load, which only the map needs
+    from sklearn.manifold import TSNE
+
+    start = PCA(n_components=2, svd_solver="full").fit_transform(vectors)
+    start = start / start[:, 0].std() * 1e-4
+    return TSNE(metric="cosine", init=start, perplexity=30, random_state=seed, n_jobs=1).fit_transform(vectors)
+
+
+def draw_film_map(places: np.ndarray, genres: np.ndarray, titles: dict[int, str]) -> Figure:
+    """The films as dots coloured by genre; `titles` of some item codes are written beside their dots."""
+    figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 6.6))
+    order = ["other", *[genre for genre in dict.fromkeys(sorted(set(genres))) if genre != "other"]]
+    for genre, shade in zip(order, ("#C8C8C8", *SHADES)):
+        mine = genres == genre
+        axes.scatter(
+            places[mine, 0], places[mine, 1], s=11 if genre != "other" else 6, color=shade, label=genre, linewidths=0
+        )
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+    for item, title in titles.items():
+        axes.plot(*places[item], "o", color="black", markersize=4, markerfacecolor="none")
+        axes.annotate(title, places[item], (4, 4), textcoords="offset points", fontsize=8, bbox=box)
+    axes.set_axis_off()
+    figure.legend(loc="outside lower center", ncols=5, markerscale=2)
+    return figure
+
+
+def spread_titles(places: np.ndarray, candidates: Sequence[int], least: float) -> list[int]:
+    """Those of the candidates, in their order, that lie at least `least` (share of the map's height) above or below the others."""
+    height, width = np.ptp(places[:, 1]), np.ptp(places[:, 0])
+    chosen: list[int] = []
+    for item in candidates:
+        apart = [abs(places[item] - places[other]) / (width, height) for other in chosen]
+        if all(across > 0.3 or up > least for across, up in apart):
+            chosen.append(item)
+    return chosen
+
+
+def index_recall(
+    model: VectorNetwork, users: Tensor, exact: Tensor, n_lists: int, n_probes: Sequence[int]
+) -> "pd.Series[float]":
+    """Recall of `exact` (B, k) by the index with so many cells, for each number of cells looked into."""
+    vectors, k = model.item_vectors(), exact.shape[1]
+    found = {n: VectorIndex(vectors, n_lists, n).for_users(model, users, k) for n in n_probes}
+    return pd.Series({n: recall_of(items, exact) for n, items in found.items()}, name=f"recall@{k}").rename_axis(
+        "cells"
+    )
+
+
+def latencies(timings: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `reports/timings.csv` on searching as a table: a row per number of films, a column per way, empty without rows."""
+    parts = timings["what"].str.extract(r"^(?P<way>.+), (?P<films>[\d,]+) films$")
+    rows = parts.assign(value=timings["value"]).dropna()
+    rows["films"] = rows["films"].str.replace(",", "").astype(int)
+    return rows.pivot_table(index="films", columns="way", values="value")
+
+
+def draw_latencies(table: pd.DataFrame, title: str) -> Figure:
+    """Milliseconds a query by the size of the catalogue, both on logarithmic scales; `table` comes from `latencies`."""
+    figure, axes = plt.subplots()
+    ways = [way for way in table.columns if "recall" not in way]
+    for way, shade in zip(ways, (plots.BLUE, plots.GREEN, plots.VERMILION)):
+        axes.plot(table.index, table[way], "o-", color=shade, label=way)
+    axes.set(xscale="log", yscale="log", xlabel="Films in the catalogue", ylabel="Milliseconds a query", title=title)
+    axes.legend()
+    return figure

@@ -1,0 +1,149 @@
+"""The notebooks that a profile runs, each with its parameters, its place in the order, and what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.chapters.study import Study, check_overrides, cuda_available
+from recsys_core.errors import StudyError
+
+
+class Kind(NamedTuple):
+    """What a run of the study's own parameters does: which runs of the store it trains, and whether its results are kept."""
+
+    policy: str
+    places: bool
+
+
+# Each of these runs into a scratch folder of its own. All other profiles write where they keep their results.
+KINDS = {
+    "study": Kind("first", True),
+    "store": Kind("write", True),
+    "verify": Kind("main", False),
+    "verify-full": Kind("all", False),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook with the parameters that a profile gives it; paths are relative to the root.
+
+    Attributes:
+        profile: a profile of study.yaml; "study" for each of `KINDS`.
+        entry: what study.yaml says about the notebook (`after`, `outputs`, `inputs`, `training`).
+        after: the upstream notebooks that must run before it, if they run.
+        output, figures: folders that the notebook's files are kept in.
+        executed: folder of the executed copies, which keep the traceback of a failed notebook.
+        redirected: the notebook is told its output folder, because its parameters alone do not tell it.
+        device: what the profile runs on, where it says so.
+        kind: name of one of `KINDS`, or None.
+    """
+
+    name: str
+    profile: str
+    entry: dict[str, Any]
+    overrides: dict[str, Any]
+    after: list[str]
+    output: Path
+    figures: Path
+    executed: Path
+    redirected: bool
+    device: str | None
+    kind: str | None
+
+    @property
+    def places(self) -> bool:
+        """Whether what the notebook wrote into a scratch folder becomes what is kept."""
+        return self.kind is not None and KINDS[self.kind].places
+
+    @property
+    def scratch(self) -> Path | None:
+        """Below it the notebook writes everything, in the folders that it would be kept in."""
+        return self.executed / "scratch" if self.kind else None
+
+    @property
+    def kept_fingerprint(self) -> Path:
+        """The tracked note of what the kept files were made from."""
+        return self.output / "results" / "fingerprints" / f"{self.name}.sha256"
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook that is run."""
+        return Path("notebooks") / f"{self.name}.ipynb"
+
+    @property
+    def copy(self) -> Path:
+        """The executed copy."""
+        return self.executed / f"{self.name}.ipynb"
+
+    def state(self, kind: str, name: str | None = None) -> Path:
+        """Where the pipeline notes `kind` about this job, or about notebook `name` of the same profile."""
+        return self.executed / "state" / f"{name or self.name}.{kind}"
+
+    @property
+    def files(self) -> list[Path]:
+        """Files and folders that the notebook must write."""
+        places = {
+            "results": self.output / "results" / f"{self.name}.csv",
+            "users": self.output / "results" / "users" / f"{self.name}.parquet",
+            "figures": self.figures / self.name,
+        }
+        return [places.get(name, self.output / name) for name in self.entry["outputs"]]
+
+    @property
+    def command(self) -> str:
+        """The papermill line, to be typed in the root of the project."""
+        prefix = f"RECSYS_OUTPUT={self.output} " if self.redirected else ""
+        prefix = f"RECSYS_SCRATCH={self.scratch} " if self.scratch else prefix
+        parameters = f" -f {self.state('yaml')}" if self.overrides else ""
+        return f"{prefix}papermill {self.notebook} {self.copy}{parameters}"
+
+    @property
+    def placing(self) -> str:
+        """The line after it, which checks what was written and moves it from the scratch folder to its place."""
+        profile = "" if self.kind == "study" else f" --profile={self.kind or self.profile}"
+        device = f" --device={self.device}" if self.device else ""
+        return f"python -m pipeline.runs.place {self.name}{profile}{device}"
+
+
+def jobs_of(study: Study, profile: str, names: Collection[str] = ()) -> list[Job]:
+    """The notebooks that `profile` (or one of `KINDS`) runs, or of these `names`; every parameter is checked before anything runs.
+
+    Raises:
+        StudyError: unknown profile, notebook or parameter; no CUDA device for a profile that needs one.
+    """
+    content = study.profiles.get(profile, {})
+    device = content.get("device")
+    if device == "cuda" and not cuda_available():
+        raise StudyError(f"Profile {profile} needs a CUDA device and PyTorch finds none on this machine.")
+    for name in names:
+        study.defaults(name)
+    parts = content.get("profiles", [profile])
+    return [job_of(study, part, name, device, names) for part in parts for name in _names(study, part, names)]
+
+
+def _names(study: Study, profile: str, names: Collection[str]) -> list[str]:
+    """Notebooks that a profile runs: a stored one those that it names, any other one all; of these the given ones."""
+    content = study.profiles.get(profile, {})
+    stored = [name for name in study.notebooks if not content.get("stored") or name in content["notebooks"]]
+    return [name for name in stored if not names or name in names]
+
+
+def job_of(study: Study, profile: str, name: str, device: str | None = None, names: Collection[str] = ()) -> Job:
+    """One notebook under a profile or one of `KINDS`; `names` are the notebooks that run with it, all where there are none."""
+    kind = profile if profile in KINDS else None
+    base = "study" if kind else profile
+    overrides, defaults = study.overrides(base, name), study.defaults(name)
+    if device and "device" in defaults:
+        overrides["device"] = device
+    check_overrides(name, overrides, defaults)
+    content, entry = study.profiles[base], study.notebooks[name]
+    reads_kept = kind is not None and not KINDS[kind].places
+    after = [] if reads_kept else [each for each in entry.get("after", []) if each in _names(study, base, names)]
+    output, figures = study.output(base, defaults | overrides)
+    executed = Path("reports/executed") / (f"{profile}-{device}" if device else profile)
+    redirected = not kind and not content.get("stored")
+    return Job(name, base, entry, overrides, after, output, figures, executed, redirected, device, kind)

@@ -1,0 +1,77 @@
+"""Film recommendations on the command line."""
+
+import argparse
+import io
+import os
+import sys
+from pathlib import Path
+
+from recsys_core.app import menu
+from recsys_core.app.people import QUESTIONS, Person, ask_person, whole_number
+from recsys_core.errors import StudyError
+from recsys_core.models import MODELS
+
+MOST_EPOCHS = 100_000
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m recsys_core", description=__doc__)
+    command = parser.add_subparsers(dest="command", required=True).add_parser(
+        "recommend", help="films for a user of the data (--user) or for somebody new; without either, a menu asks"
+    )
+    command.add_argument("--user", help="a user id of the data")
+    for name in QUESTIONS:
+        command.add_argument(f"--{name}", help=f"{name} of somebody new; give all of {', '.join(QUESTIONS)}")
+    command.add_argument("--k", help="how many films (default 10)")
+    command.add_argument("--dataset", default="ml-100k", help="a MovieLens release or the path of a file of ratings")
+    command.add_argument("--model", default="recommender_net", help=", ".join(MODELS))
+    command.add_argument("--file", type=Path, help="model file: read if it exists, else written after fitting")
+    command.add_argument("--epochs", help=f"epochs of a network that is fitted now (default {menu.EPOCHS})")
+    return parser
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command; a mistake of the user is one sentence and exit status 1."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # titles and answers that the terminal's encoding lacks
+    options = _parser().parse_args(arguments)
+    try:
+        _recommend(options)
+        print(end="", flush=True)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+        if not isinstance(error, BrokenPipeError):  # whoever reads has read enough
+            print(f"error: Reading or writing failed ({error}): free space, or name another place.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print()
+        return 130
+    return 0
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    """Everything that was said is checked before a model is fitted."""
+    given = {name: getattr(options, name) for name in QUESTIONS if getattr(options, name) is not None}
+    if options.user is not None and given:
+        raise StudyError("Give a user of the data (--user) or the attributes of somebody new, not both.")
+    if given and (missing := [f"--{name}" for name in QUESTIONS if name not in given]):
+        raise StudyError(f"Somebody new needs all attributes; missing: {', '.join(missing)}.")
+    if options.k is not None and options.user is None and not given:
+        raise StudyError(
+            "--k belongs to --user or to the attributes of somebody new: the menu asks for the number itself."
+        )
+    epochs = None if options.epochs is None else whole_number(options.epochs, "--epochs", 1, MOST_EPOCHS)
+    session = menu.Session.open(options.dataset, options.model, options.file, epochs)
+    n_films = len(session.vocabulary.item_ids)
+    k = min(10, n_films) if options.k is None else whole_number(options.k, "--k", 1, n_films)
+    if options.user is not None:
+        print(menu.shown(session.for_user(options.user, k)))
+    elif given:
+        person: Person = ask_person(session.data, lambda name, check: check(given[name]))
+        print(menu.shown(session.for_person(person, k)))
+    else:
+        menu.run(session)

@@ -1,0 +1,233 @@
+"""`python -m recsys_core recommend`: lists for a user of the data or for somebody new, by a menu or by options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from recsys_core import evaluate
+from recsys_core.app import kept
+from recsys_core.app.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
+from recsys_core.app.recommend import recommend, recommend_new, require_features
+from recsys_core.datasets import MovieLens, load
+from recsys_core.errors import StudyError, at_least, choose
+from recsys_core.features import encode
+from recsys_core.interactions import Vocabulary
+from recsys_core.models import MODELS, Recommender
+from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.storage import check_place
+from recsys_core.splits import Split, make_split
+
+MENU = """
+1  Enter age, gender, occupation and zip code
+2  Choose a user of the data
+3  RMSE
+4  Exit
+Enter 1, 2, 3 or 4: """
+
+
+SPLIT = "random-80-10-10"
+EPOCHS = 20  # of a network, unless said
+
+
+def tell(line: str) -> None:
+    """Say what is being done, beside the lists."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass
+class Session:
+    """A data set, and a model that is fitted on nine tenths of its ratings; the last tenth tells how good it is.
+
+    `unfitted` is the model that was asked for. `file` is read if it exists, else written; `epochs` are those that were asked for.
+    """
+
+    data: MovieLens
+    vocabulary: Vocabulary
+    split: Split
+    unfitted: Recommender
+    file: Path | None
+    epochs: int | None
+
+    @classmethod
+    def open(cls, dataset: str, model: str, file: Path | None, epochs: int | None) -> Session:
+        """Load the data; what is asked for is checked here, and the model fitted when it is first needed.
+
+        Raises StudyError for unknown names, epochs of a model that has none, a file that could not be written, and a model for
+        stars where all ratings are the same.
+        """
+        choose("model", [model], MODELS)
+        unfitted = _configured(model, epochs)
+        if file is not None and not _exists(file):
+            check_place(file)
+        tell(f"Reading {dataset} …")
+        data = load(dataset)
+        if unfitted.traits.predicts_ratings and not data.explicit:
+            raise StudyError(
+                f"{data.name} has one and the same rating in every row, and {model} learns from differences between ratings: "
+                "name a model that ranks by who has seen what, for instance --model ease."
+            )
+        rows, vocabulary = encode(data)
+        return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs)
+
+    @cached_property
+    def model(self) -> Recommender:
+        """The fitted model: from its file, from the last time, or fitted now; raises StudyError for a file of another one."""
+        if self.file is not None and _exists(self.file):
+            return self._from(self.file)
+        place = kept.place(self.unfitted, self.data, SPLIT)
+        model = kept.take(place, self.unfitted, self.split.refit) or self._fitted(place)
+        if self.file is not None:
+            model.save(self.file)
+        return model
+
+    def _from(self, file: Path) -> Recommender:
+        model = type(self.unfitted).load(file)
+        if not kept.same_rows(model.train_, self.split.refit):
+            raise StudyError(
+                f"{file} holds a model of other data: name another file, or delete it and it is made anew."
+            )
+        if self.epochs not in (None, (found := model.hyperparameters.get("epochs"))):
+            raise StudyError(f"{file} holds a model of {found} epochs: leave out --epochs, or name another file.")
+        return model
+
+    def _fitted(self, place: Path) -> Recommender:
+        tell(
+            f"Fitting {type(self.unfitted).__name__} on {len(self.split.refit):,} ratings, for this time and later ones …"
+        )
+        model = self.unfitted.fit(self.split.refit)
+        try:
+            kept.keep(place, model)
+        except StudyError as error:
+            tell(f"It is not kept for later ones. {error}")
+        return model
+
+    def for_person(self, person: Person, k: int) -> pd.DataFrame:
+        """The list of somebody who is not in the data."""
+        require_features(self.unfitted)
+        known = self.split.refit.user_features
+        features = person_features(person, self.vocabulary, () if known is None else known.columns)
+        return recommend_new(self.model, self.data, self.vocabulary, features, k)
+
+    def for_user(self, text: str, k: int) -> pd.DataFrame:
+        """The list of a user of the data, whose id is given as text."""
+        user_id = self._user_id(text)
+        return recommend(self.model, self.data, self.vocabulary, user_id, k)
+
+    def quality(self) -> str:
+        """RMSE in stars on the rows of the fit and on unseen ones; of a model without stars, how well it ranks."""
+        tell("Measuring …")
+        return self._errors() if self.model.rates else self._ranking()
+
+    def _ranking(self) -> str:
+        cutoff = min(10, len(self.vocabulary.item_ids))
+        task = evaluate.RankingTask(self.split.refit, self.split.test, cutoffs=(cutoff,))
+        users = evaluate.rank(self.model, task).users
+        why = f"{type(self.model).__name__} ranks films and does not predict ratings, so there is no RMSE"
+        if self.model.traits.predicts_ratings:
+            why = "All ratings of these data are the same, so that there are no stars to predict and no RMSE"
+        hits, found = users[f"precision@{cutoff}"].mean() * cutoff, users[f"ndcg@{cutoff}"].mean()
+        return f"{why}. Of {cutoff} films that it lists, {hits:.2f} are among a user's unseen rows (NDCG@{cutoff} {found:.3f})."
+
+    def _errors(self) -> str:
+        parts = {"rows it was fitted on": self.split.refit, "rows it has not seen": self.split.test}
+        rated = {name: evaluate.rate(self.model, self.split.refit, part, None, True) for name, part in parts.items()}
+        lines = [f"RMSE on {len(rows):,} {name}: {evaluate.rmse(rows):.3f} stars" for name, rows in rated.items()]
+        return "\n".join(lines)
+
+    def describe(self, text: str) -> str:
+        """What the data say of a user, one line."""
+        user_id = self._user_id(text)
+        if self.data.users is None:
+            return f"User {user_id}"
+        user = self.data.users[self.data.users["user_id"] == user_id].iloc[0]
+        return f"Age: {user['age']}  Gender: {user['gender']}  Occupation: {user['occupation']}  Zip code: {user['zip_code']}"
+
+    def _user_id(self, text: str) -> object:
+        ids = self.vocabulary.user_ids
+        user_id = int(text) if ids.dtype.kind == "i" and text.isascii() and text.isdigit() else text
+        return ids[self.vocabulary.user_codes(user_id)[0]]
+
+
+def run(session: Session) -> None:
+    """The menu; it asks again after an answer that it cannot use, and ends with 4, at the end of input and with Ctrl-C.
+
+    The model is there before the first question. Raises StudyError where it cannot be fitted.
+    """
+    session.model  # noqa: B018 - what takes long comes first
+    actions = {"1": _new, "2": _known, "3": Session.quality}
+    try:
+        while (choice := _ask(MENU, lambda text: one_of(text, "Entry", (*actions, "4")))) != "4":
+            try:
+                print(actions[choice](session))
+            except StudyError as error:
+                print(error)
+    except (EOFError, KeyboardInterrupt):
+        print()
+
+
+def shown(table: pd.DataFrame) -> str:
+    """A list as text, every title whole and on its line, whatever characters are in it."""
+    texts = table.reset_index()
+    for column in texts.select_dtypes(exclude="number"):
+        texts[column] = [printable(str(text)) for text in texts[column]]
+    with pd.option_context("display.unicode.east_asian_width", True):
+        return texts.to_string(index=False)
+
+
+def printable(text: str) -> str:
+    """The text with a space for every character that would do something else than be seen, such as a line's end."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _new(session: Session) -> str:
+    require_features(session.unfitted)
+    person = ask_person(session.data, lambda name, check: _ask(f"{QUESTIONS[name]}: ", check))
+    return shown(session.for_person(person, _ask_k(session)))
+
+
+def _known(session: Session) -> str:
+    user_id = _ask("User id: ", lambda text: (session.describe(text), text)[1])
+    print(session.describe(user_id))
+    return shown(session.for_user(user_id, _ask_k(session)))
+
+
+def _ask_k(session: Session) -> int:
+    n_films = len(session.vocabulary.item_ids)
+    return _ask("Number of recommendations: ", lambda text: whole_number(text, "Number", 1, n_films))
+
+
+def _ask(prompt: str, parse: Callable[[str], Any]) -> Any:
+    """Ask until the answer can be used."""
+    if sys.stdin is None:  # closed by whoever started it
+        raise EOFError
+    while True:
+        try:
+            return parse(input(prompt).strip())
+        except StudyError as error:
+            print(error)
+
+
+def _configured(model: str, epochs: int | None) -> Recommender:
+    """The unfitted model, of so many epochs if it is a network."""
+    kind = MODELS[model]
+    if issubclass(kind, NeuralRecommender):
+        at_least(SimpleNamespace(epochs=epochs), epochs=1)
+        return kind(epochs=EPOCHS if epochs is None else epochs)
+    if epochs is not None:
+        raise StudyError(f"{kind.__name__} is not trained in epochs: leave out --epochs, or choose a network.")
+    return kind()
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

