@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.registry import recommender
 from recsys_core.sampling import Batches
 
 CHUNK = 1024  # vectors made dense at once
@@ -95,6 +96,7 @@ class AutoRec(NeuralRecommender):
         return torch.cat([self.module_.encode(torch.as_tensor(chunk, device=self.device_)) for chunk in chunks])
 
 
+@recommender("item_autorec", title="I-AutoRec", family="autoencoder")
 @dataclass(kw_only=True)
 class ItemAutoRec(AutoRec):
     """I-AutoRec: reconstructs items from the stars that training users gave them, so that new users cannot be folded in."""
@@ -111,6 +113,7 @@ class ItemAutoRec(AutoRec):
         return decoder.weight[users] @ hidden.T + decoder.bias[users, None]
 
 
+@recommender("user_autorec", title="U-AutoRec", family="autoencoder")
 @dataclass(kw_only=True)
 class UserAutoRec(AutoRec):
     """U-AutoRec: reconstructs users from the stars that they gave; a history is all that it needs of a new user."""

@@ -5,24 +5,20 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from inspect import isabstract
 from pathlib import Path
-from textwrap import shorten
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_core.errors import StudyError, at_least
+from recsys_core.budget import rows_at_once
+from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import storage
-from recsys_core.train import History
+from recsys_core.models import settings, storage
+from recsys_core.train import History, Validation
 
-FORMAT_VERSION = 3
 MOST_SEEDS = 2**32  # that every generator takes
-USERS_AT_ONCE = 1024  # whose scores are held while ratings are read off them
-TAKEN_UP: dict[type, Callable[[Tensor], Any]] = {Tensor: Tensor.detach, np.ndarray: Tensor.numpy, float: float}
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,10 @@ class Traits:
     predicts_ratings: bool = False
 
 
+# What is measured of a model on validation rows, given training rows, validation rows, and what is known of users new to training.
+Judge: TypeAlias = Callable[["Recommender", Interactions, Interactions, Interactions | None], Validation]
+
+
 @dataclass(frozen=True)
 class FitTask:
     """What one call of `fit` was given."""
@@ -54,6 +54,13 @@ class FitTask:
     validation_history: Interactions | None
     checkpoint: Path | None
     stop_after: int | None = None
+    judge: Judge | None = None
+
+    def judged(self, model: "Recommender", rows: Interactions) -> Validation:
+        """What the judge measures of a model on validation rows; StudyError where nobody judges."""
+        if self.judge is None:
+            raise StudyError("fit() has validation rows and nothing that judges by them: pass judge=judging.judge.")
+        return self.judge(model, self.train, rows, self.validation_history)
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -65,30 +72,24 @@ class Recommender(ABC):
     """A recommender: hyperparameters are the fields of its dataclass, `fit` learns, `score` ranks, `predict` gives stars.
 
     A model implements `_fit`, `_scores` (and `_ratings` if it predicts ratings) and names what it has `learnt`; what a user may be
-    and what is answered without a history is decided here, once.
+    and what is answered without a history is decided here, once. `registry.recommender` gives it its name, the title under which
+    results show it, and its family.
     """
 
+    name: ClassVar[str]
+    title: ClassVar[str]
+    family: ClassVar[str] = ""
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
     chaotic: ClassVar[bool] = False  # whether the rounding of another processor grows until other figures come out
     beginning: ClassVar[int] = 1  # epochs (sweeps of a sampler) that show how training begins
-    # The least values of hyperparameters, beside those that the parents of a model state.
-    smallest: ClassVar[dict[str, float]] = {}
-    unbounded: ClassVar[tuple[str, ...]] = ()  # hyperparameters that may be infinite
     learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
     train_: Interactions
     history_: History | None = None
 
     def __post_init__(self) -> None:
-        """Refuse hyperparameters that are too small or not finite; lists, which is what files hold, become tuples."""
-        for name, value in self.hyperparameters.items():
-            if isinstance(value, list):
-                setattr(self, name, tuple(value))
-            allowed = name in self.unbounded and value == np.inf
-            if isinstance(value, float) and not (np.isfinite(value) or allowed):
-                raise StudyError(f"{name}={value}: it must be a finite number.")
-        for kind in type(self).__mro__:
-            at_least(self, **vars(kind).get("smallest", {}))
+        """Refuse hyperparameters that their settings do not allow; lists, which is what files hold, become tuples."""
+        settings.check(self)
 
     def fit(
         self,
@@ -98,9 +99,11 @@ class Recommender(ABC):
         validation_history: Interactions | None = None,
         checkpoint: Path | None = None,
         stop_after: int | None = None,
+        judge: Judge | None = None,
     ) -> Self:
-        """Learn from training rows; `validation` rows choose the best epoch of models that iterate.
+        """Learn from training rows; `validation` rows choose the best epoch of models that iterate, by what `judge` measures.
 
+        `judge(model, train, validation, validation_history)` gives what to measure after an epoch; `judging.judge` is the study's.
         `validation_history` is what is known of validation users who are not in training. Models that iterate keep their state in
         `checkpoint` and continue from it, and leave their training curve in `history_`. `stop_after` ends training after so many
         epochs (sweeps of a sampler) whatever the settings say, to look at how it begins. Returns itself. Raises StudyError for an
@@ -111,7 +114,7 @@ class Recommender(ABC):
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < MOST_SEEDS:
             raise StudyError(f"seed={seed!r}: it must be a whole number from 0 to {MOST_SEEDS - 1}.")
         self.train_ = train
-        self._fit(FitTask(train, validation, seed, validation_history, checkpoint, stop_after))
+        self._fit(FitTask(train, validation, seed, validation_history, checkpoint, stop_after, judge))
         return self
 
     @torch.no_grad()
@@ -217,10 +220,10 @@ class Recommender(ABC):
     def _ratings(self, users: Tensor, items: Tensor, history: Interactions) -> Tensor:
         """(N,) ratings in stars: the pairs' scores, clipped to the scale of training, unless a model has a shorter way."""
         asked, position = users.cpu().unique(return_inverse=True)
-        stars = torch.empty(len(users))
-        for first in range(0, len(asked), USERS_AT_ONCE):
-            mine = position // USERS_AT_ONCE == first // USERS_AT_ONCE
-            scores = self._scores(asked[first : first + USERS_AT_ONCE], history).cpu()
+        stars, step = torch.empty(len(users)), rows_at_once(history.n_items)
+        for first in range(0, len(asked), step):
+            mine = position // step == first // step
+            scores = self._scores(asked[first : first + step], history).cpu()
             stars[mine] = scores[position[mine] - first, items.cpu()[mine]]
         return self._clipped(stars).to(users.device)
 
@@ -240,7 +243,7 @@ class Recommender(ABC):
     def _restore(self, state: dict[str, Tensor]) -> None:
         """Take up what `_state` gave, with `train_` already in place."""
         for name, kind in self.learnt.items():
-            setattr(self, name, TAKEN_UP[kind](state[name]))
+            setattr(self, name, _taken_up(state[name], kind))
 
     @property
     def n_parameters(self) -> int:
@@ -259,18 +262,7 @@ class Recommender(ABC):
 
     def save(self, path: Path) -> None:
         """Write the model to `path`, see `storage`; StudyError where that fails, and then nothing is left of it."""
-        rows, columns = storage.rows_of(self.train_)
-        arrays = {f"train.{name}": array for name, array in rows.items()}
-        arrays |= {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in self._state().items()}
-        header = {
-            "format_version": FORMAT_VERSION,
-            "model": type(self).__name__,
-            "hyperparameters": self.hyperparameters,
-            "n_users": self.train_.n_users,
-            "n_items": self.train_.n_items,
-            "columns": columns,
-        }
-        storage.write(path, header, arrays)
+        storage.save(self, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -278,46 +270,11 @@ class Recommender(ABC):
 
         Raises StudyError for a missing, damaged or foreign file, another format version and another kind of model.
         """
-        header, arrays = storage.read(path, FORMAT_VERSION)
-        found = {kind.__name__: kind for kind in _subclasses(Recommender)}.get(str(header.get("model")))
-        if found is None or isabstract(found):
-            raise StudyError(
-                f"{path} holds a model {header.get('model')!r}, which is unknown here: save one with .save(path)."
-            )
-        if not issubclass(found, cls):
-            raise StudyError(f"{path} holds a {found.__name__}, not a {cls.__name__}: load it with its own class.")
-        try:
-            return found._from_file(header, arrays)
-        except Exception as error:  # whatever a model trips over in a file that somebody else has made
-            why = shorten(str(error), 300).rstrip(".")
-            raise StudyError(
-                f"{path} holds a {found.__name__} that cannot be used ({why}): delete it, fit the model and save it again."
-            ) from error
-
-    @classmethod
-    def _from_file(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
-        """The model that a file holds, once it has answered for two users; any error means that the file is no such model."""
-        storage.check_header(header)
-        storage.check_hyperparameters(cls, header["hyperparameters"])
-        model = cls(**header["hyperparameters"])
-        parts = {
-            part: {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
-            for part in ("train.", "model.")
-        }
-        model.train_ = storage.train_rows(header, parts["train."])
-        state = {name: torch.from_numpy(array) for name, array in parts["model."].items()}
-        if strange := [name for name, tensor in state.items() if tensor.is_complex()]:
-            raise ValueError(f"its {strange[0]} holds complex numbers")
-        model._restore(state)
-        saved = {name: tensor.shape for name, tensor in model._state().items()}
-        if len(saved) + len(parts["train."]) != len(arrays) or saved != {name: t.shape for name, t in state.items()}:
-            raise ValueError(f"its arrays are {', '.join(sorted(arrays))}")
-        asked = torch.as_tensor([model.train_.users.min(), model.train_.users.max()])
-        if (shape := tuple(model.score(asked).shape)) != (2, model.train_.n_items):
-            raise ValueError(f"its scores of two users have the shape {shape}")
-        return model
+        return storage.load(cls, path)
 
 
-def _subclasses(kind: type) -> list[type]:
-    direct: list[type] = kind.__subclasses__()
-    return direct + [child for parent in direct for child in _subclasses(parent)]
+def _taken_up(saved: Tensor, kind: type) -> Any:
+    """What was saved as a tensor, as what a model holds: a tensor, an array or a number."""
+    if kind is float:
+        return float(saved)
+    return saved.detach() if kind is Tensor else saved.numpy()

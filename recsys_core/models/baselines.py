@@ -10,8 +10,10 @@ from torch import Tensor
 
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.registry import recommender
 
 
+@recommender("popularity", title="Popularity", family="counts")
 @dataclass(kw_only=True)
 class Popularity(Recommender):
     """Scores every item by its number of training rows, the same for every user.
@@ -29,6 +31,7 @@ class Popularity(Recommender):
         return self.counts.repeat(len(users), 1)  # a copy: callers mask scores in place
 
 
+@recommender("bias", title="Bias", family="counts")
 @dataclass(kw_only=True)
 class Bias(Recommender):
     """Rating = global mean + item bias + user bias, both shrunk towards 0 (Koren, Bell & Volinsky 2009, eq. 3; Koren 2010).

@@ -32,6 +32,7 @@ from torch import Tensor
 from recsys_core.errors import choose
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.registry import recommender
 from recsys_core.progress import Progress
 from recsys_core.train import History
 
@@ -203,6 +204,7 @@ class Side:
             self.vectors = others + block.draw(evidence, others, generator)
 
 
+@recommender("bayesian_fm", title="Bayesian FM", family="factorisation machines")
 @dataclass(kw_only=True)
 class BayesianFM(Recommender):
     """Ids and, by `features`, "implicit" (a user's films, an item's users), "attributes" (age, gender, occupation, year, genres)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recsys_core.interactions import Interactions
 from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork
 from recsys_core.models.base import Traits
+from recsys_core.models.registry import recommender
 
 
 def _labels(side: Attributes, column: str) -> Tensor:
@@ -68,6 +69,7 @@ class DemographicNet(AttributeNet):
         return self.low + (self.high - self.low) * torch.sigmoid(logits)
 
 
+@recommender("recommender_net", title="RecommenderNet", family="network for stars")
 @dataclass(kw_only=True)
 class RecommenderNet(RatingNetwork):
     """S1's network; users with the same attributes get the same answer.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork
 from recsys_core.models.base import Traits
+from recsys_core.models.registry import recommender
 
 STARS = 5.0
 
@@ -48,6 +49,7 @@ class EmbeddingNet(AttributeNet):
         return self.output(torch.relu(self.norm(hidden))).squeeze(-1)  # (B,)
 
 
+@recommender("embedding_recommender", title="Embedding recommender", family="network for stars")
 @dataclass(kw_only=True)
 class EmbeddingRecommender(RatingNetwork):
     """S2's recommender. A user without history is scored by the mean user embedding and their attributes, if these are given."""

@@ -25,6 +25,7 @@ from recsys_core.interactions import Interactions
 from recsys_core.models.base import Traits
 from recsys_core.models.centred import Centred, padded_rows
 from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.registry import recommender
 from recsys_core.train import resolve_device
 
 
@@ -81,6 +82,7 @@ class Factors(nn.Module):
         return self.mean + users[:, -1:] + items[:, -1] + users[:, :-1] @ items[:, :-1].T
 
 
+@recommender("svd", title="SVD", family="factorisation")
 @dataclass(kw_only=True)
 class SVD(NeuralRecommender):
     """Biased matrix factorisation. With 50 factors it should reach a mean RMSE of .914 on the five folds of ML-100K."""
@@ -156,6 +158,7 @@ class ImplicitFactors(Factors):
         return vectors + implicit, vectors, sums[:, -1].sum()
 
 
+@recommender("svd_plus_plus", title="SVD++", family="factorisation")
 @dataclass(kw_only=True)
 class SVDPlusPlus(SVD):
     """Matrix factorisation that also knows which items a user rated, whatever the stars.
@@ -173,6 +176,7 @@ class SVDPlusPlus(SVD):
         return ImplicitFactors(train, self.embedding_dim, self.embedding_std, self.regularisation)
 
 
+@recommender("als", title="ALS", family="factorisation")
 @dataclass(kw_only=True)
 class ALS(Centred):
     """Explicit feedback factorised by alternating least squares, weighted-λ regularised (ALS-WR), on the residuals of `Bias`.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork, perceptron
 from recsys_core.models.base import Traits
+from recsys_core.models.registry import recommender
 
 
 def pairwise_sum(vectors: Tensor) -> Tensor:
@@ -127,6 +128,7 @@ class DLRMNet(FieldNet):
         return self.bias + self.top(torch.cat([dense, dots], dim=1)).squeeze(1)
 
 
+@recommender("fm", title="FM", family="factorisation machines")
 @dataclass(kw_only=True)
 class FM(RatingNetwork):
     """Factorisation machine. A user without history is answered from the mean user's vector and the attributes.
@@ -152,6 +154,7 @@ class FM(RatingNetwork):
         return DeepFMNet(train, self._sides(train), 1 + self.embedding_dim, self.embedding_std)
 
 
+@recommender("deepfm", title="DeepFM", family="factorisation machines")
 @dataclass(kw_only=True)
 class DeepFM(FM):
     """Factorisation machine and perceptron with shared vectors.
@@ -167,6 +170,7 @@ class DeepFM(FM):
         return DeepFMNet(*parts, layers=self.layers, dropout=self.dropout)
 
 
+@recommender("dlrm", title="DLRM", family="factorisation machines")
 @dataclass(kw_only=True)
 class DLRM(FM):
     """Deep learning recommendation model."""

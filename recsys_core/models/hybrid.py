@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_core import evaluate, models
+from recsys_core import evaluate
 from recsys_core.errors import StudyError, choose
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.registry import MODELS, recommender
 
 
 @dataclass(kw_only=True)
@@ -40,7 +41,7 @@ class Hybrid(Recommender):
         return any(member.chaotic for member in self._build().values())
 
     def _build(self) -> dict[str, Recommender]:
-        return {name: models.MODELS[name](**settings) for name, settings in self.members.items()}
+        return {name: MODELS[name](**settings) for name, settings in self.members.items()}
 
     def _fit(self, task: FitTask) -> None:
         self.members_ = self._build()
@@ -75,6 +76,7 @@ class Hybrid(Recommender):
         return self.choice_.numel() + sum(member.n_parameters for member in self.members_.values())
 
 
+@recommender("weighted_hybrid", title="Weighted hybrid for stars", family="hybrid")
 @dataclass(kw_only=True)
 class WeightedHybrid(Hybrid):
     """Stars of `members` that predict ratings; `weights` None are chosen on validation rows.
@@ -89,7 +91,7 @@ class WeightedHybrid(Hybrid):
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        ratings = [name for name, kind in models.MODELS.items() if kind.traits.predicts_ratings]
+        ratings = [name for name, kind in MODELS.items() if kind.traits.predicts_ratings]
         choose("members", list(self.members), ratings)
         self.weights = None if self.weights is None else tuple(self.weights)
         if self.weights is not None and (len(self.weights) != len(self.members) or min(self.weights) < 0):
@@ -130,12 +132,12 @@ class RankingHybrid(Hybrid):
     must_fold_in: ClassVar[slice]  # the members without whom the hybrid does not
 
     def __post_init__(self) -> None:
-        choose("members", list(self.members), models.MODELS)
+        choose("members", list(self.members), MODELS)
         if len(self.members) != 2:
             raise StudyError(f"members={list(self.members)}: name two different models.")
         if not 0 <= (getattr(self, self.choice) or 0) <= max(self.values):
             raise StudyError(f"{self.choice}={getattr(self, self.choice)}: allowed are 0 to {max(self.values)}.")
-        kinds = [models.MODELS[name].traits for name in self.members]
+        kinds = [MODELS[name].traits for name in self.members]
         self.traits = Traits(  # type: ignore[misc]
             stochastic=any(kind.stochastic for kind in kinds),
             folds_in=all(kind.folds_in for kind in kinds[self.must_fold_in]),
@@ -153,6 +155,7 @@ class RankingHybrid(Hybrid):
         return max(self.tried_, key=self.tried_.__getitem__)
 
 
+@recommender("weighted_ranking_hybrid", title="Weighted hybrid", family="hybrid")
 @dataclass(kw_only=True)
 class WeightedRankingHybrid(RankingHybrid):
     """Adds up the scores of two members, made comparable, with the `weight` of the second.
@@ -183,6 +186,7 @@ def _standard(scores: Tensor, counted: Tensor) -> Tensor:
     return centred / ((centred * counted).square().sum(dim=1, keepdim=True) / n).sqrt().clamp(min=1e-9)
 
 
+@recommender("switching_hybrid", title="Switching hybrid", family="hybrid")
 @dataclass(kw_only=True)
 class SwitchingHybrid(RankingHybrid):
     """Asks the first member about users of whom fewer than `least_known` items are known, the second about all others.

@@ -30,12 +30,14 @@ from recsys_core.losses import bayesian_personalised_ranking, binary_cross_entro
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.centred import padded_rows
 from recsys_core.models.factorization import ALS, SVD
+from recsys_core.models.registry import recommender
 from recsys_core.sampling import Batches, PositivesAndNegatives
 from recsys_core.train import resolve_device
 
 AT_ONCE = 1_000_000  # numbers of gathered vectors or of systems to solve: 4 MB stay in the processor's cache
 
 
+@recommender("ials", title="iALS", family="factorisation")
 @dataclass(kw_only=True)
 class IALS(Recommender):
     """Implicit alternating least squares. A user is solved for when asked about, so that a history is folded in exactly:
@@ -145,6 +147,7 @@ def scores_and_squares(module: Any, users: Tensor, items: Tensor) -> tuple[Tenso
     return torch.linalg.vecdot(mine, theirs), sum(squares, start=mine.new_zeros(()))
 
 
+@recommender("log_loss_mf", title="Log loss MF", family="factorisation")
 @dataclass(kw_only=True)
 class LogLossMF(SVD):
     """Matrix factorisation with the log loss. Its tables are those of `SVD`, whose means and user biases rank nothing.
@@ -171,6 +174,7 @@ class LogLossMF(SVD):
         return binary_cross_entropy(scores) + module.regularisation * squares
 
 
+@recommender("bpr_mf", title="BPR", family="factorisation")
 @dataclass(kw_only=True)
 class BPRMF(LogLossMF):
     """Matrix factorisation with the pairwise loss of Bayesian personalised ranking, one unseen item for each seen one.

@@ -21,6 +21,7 @@ from torch import Tensor
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.neighbours import BLOCK_CELLS
+from recsys_core.models.registry import recommender
 
 
 @dataclass(kw_only=True)
@@ -61,6 +62,7 @@ class ImplicitNeighbours(Recommender):
         return sparse.vstack(blocks, "csr")
 
 
+@recommender("implicit_item_knn", title="Item kNN", family="neighbours")
 @dataclass(kw_only=True)
 class ImplicitItemKNN(ImplicitNeighbours):
     """Similar items; no item is its own neighbour. On a random 80/10/10 split of ML-100K RecBole's reaches NDCG@10 .283."""
@@ -73,6 +75,7 @@ class ImplicitItemKNN(ImplicitNeighbours):
         return torch.from_numpy((history.binary[users.cpu().numpy()] @ self.similarity.T).toarray())
 
 
+@recommender("implicit_user_knn", title="User kNN", family="neighbours")
 @dataclass(kw_only=True)
 class ImplicitUserKNN(ImplicitNeighbours):
     """Similar training users, looked for when a user is asked about.

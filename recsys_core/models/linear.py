@@ -10,8 +10,10 @@ from torch import Tensor
 
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.registry import recommender
 
 
+@recommender("ease", title="EASE", family="linear")
 @dataclass(kw_only=True)
 class EASE(Recommender):
     """Embarrassingly shallow autoencoder (Steck 2019): scores = X B with the diagonal of B held at 0.

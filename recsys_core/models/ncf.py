@@ -27,6 +27,7 @@ from recsys_core.interactions import Interactions
 from recsys_core.losses import binary_cross_entropy, similarity_within_lists
 from recsys_core.models.base import FitTask, Traits
 from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.registry import recommender
 from recsys_core.sampling import Batches, PositivesAndNegatives
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -207,6 +208,7 @@ class PairRecommender(NeuralRecommender):
         return module.score_all(users.to(self.device_))
 
 
+@recommender("gmf", title="GMF", family="perceptron")
 @dataclass(kw_only=True)
 class GMF(PairRecommender):
     """Generalised matrix factorisation; the paper's main comparison has 8 to 64 factors."""
@@ -215,6 +217,7 @@ class GMF(PairRecommender):
         return Product(train.n_users, train.n_items, self.embedding_dim, self.embedding_std)
 
 
+@recommender("ncf", title="NCF", family="perceptron")
 @dataclass(kw_only=True)
 class NCF(PairRecommender):
     """The perceptron of NCF; 3, 4 and 6 hidden layers are `NCF(**SIZES[3])` and so on.
@@ -235,6 +238,7 @@ class NCF(PairRecommender):
         return Tower(train.n_users, train.n_items, self.embedding_dim, self.layers, self.activation, self.embedding_std)
 
 
+@recommender("neumf", title="NeuMF", family="perceptron")
 @dataclass(kw_only=True)
 class NeuMF(NCF):
     """GMF with `gmf_dim` factors and the perceptron, fused; the defaults are the paper's NeuMF with 8 predictive factors.
@@ -273,6 +277,7 @@ class NeuMF(NCF):
         return Fusion(*(self.pretrained or [part._build(train) for part in self._parts()]))
 
 
+@recommender("diverse_ncf", title="NCF, diverse", family="perceptron", is_searched=False)
 @dataclass(kw_only=True)
 class DiverseNCF(NCF):
     """The perceptron with S4's diversity regulariser: log loss + `diversity` · `losses.similarity_within_lists`.

@@ -20,6 +20,7 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core.models.centred import Centred, padded_rows
+from recsys_core.models.registry import recommender
 
 BLOCK_CELLS = 4_000_000  # numbers of a block of similarities: 16 MB of float32
 
@@ -69,6 +70,7 @@ class Neighbours(Centred):
         return means
 
 
+@recommender("item_knn", title="Item neighbours", family="neighbours")
 @dataclass(kw_only=True)
 class ItemKNN(Neighbours):
     """Similar items, with one dense (I, I) matrix of similarities.
@@ -86,6 +88,7 @@ class ItemKNN(Neighbours):
         return self._weighted_mean(self.similarity, items, residuals, users)
 
 
+@recommender("user_knn", title="User neighbours", family="neighbours")
 @dataclass(kw_only=True)
 class UserKNN(Neighbours):
     """Similar users; their similarities to the training users are computed when a user is asked about, and not kept."""

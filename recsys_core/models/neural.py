@@ -9,30 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys_core import evaluate
-from recsys_core.errors import StudyError, at_least
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, fingerprint
+from recsys_core.models.settings import setting
 from recsys_core.sampling import Batches, Rows
 from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
-
-# Names that have one meaning in all networks, where they have them.
-COUNTS = (
-    "batch_size",
-    "embedding_dim",
-    "hidden_dim",
-    "joint_dim",
-    "latent_dim",
-    "n_annealing_steps",
-    "n_negatives",
-    "validation_users",
-)
-STRENGTHS = ("dropout", "embedding_std", "regularisation", "id_dropout", "beta", "gamma", "log_q", "positive_weight")
 
 
 @dataclass(kw_only=True)
 class NeuralRecommender(Recommender):
-    """A recommender that is trained by the loop; ranking models are validated by NDCG@10, rating models by RMSE.
+    """A recommender that is trained by the loop, to the epoch that is best by the judge that `fit` was given.
 
     Ranking whole catalogues after every epoch can cost more than the training: at most `validation_users` users are asked
     for it, evenly spaced over the user codes.
@@ -40,23 +26,15 @@ class NeuralRecommender(Recommender):
 
     chooses: ClassVar[bool] = True
     chaotic: ClassVar[bool] = True
-    smallest: ClassVar[dict[str, float]] = dict.fromkeys(COUNTS, 1.0) | dict.fromkeys(STRENGTHS, 0.0)
 
-    epochs: int = 20
-    batch_size: int = 2048
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    patience: int | None = None
+    epochs: int = setting(20, least=1, search=60, other=3)
+    batch_size: int = setting(2048, least=1, other=300)
+    learning_rate: float = setting(1e-3, other=0.003)
+    weight_decay: float = setting(0.0, least=0, other=0.1)
+    patience: int | None = setting(None, least=1, search=3)
     device: str = "auto"
-    precision: str = "auto"
-    validation_users: int = 1000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, **{name: 1 for name in self.hyperparameters if name.endswith("layers")})
-        for name in ("dropout", "id_dropout"):
-            if (share := getattr(self, name, 0)) >= 1:
-                raise StudyError(f"{name}={share}: it must be below 1.")
+    precision: str = setting("auto", among=("auto", "float32", "bfloat16"), other="bfloat16")
+    validation_users: int = setting(1000, least=1)
 
     @abstractmethod
     def _build(self, train: Interactions) -> nn.Module:
@@ -100,16 +78,12 @@ class NeuralRecommender(Recommender):
             return None
         users = np.unique(task.validation.users)
         sample = users[np.linspace(0, len(users) - 1, min(len(users), self.validation_users)).astype(np.int64)]
-        return self._judge(
-            task.train, task.validation.take(np.isin(task.validation.users, sample)), task.validation_history
-        )
+        rows = task.validation.take(np.isin(task.validation.users, sample))
+        return self._own_validation(rows) or task.judged(self, rows)
 
-    def _judge(self, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
-        """What is measured on these validation rows after each epoch."""
-        if self.rates:
-            return Validation("rmse", lambda: evaluate.rmse(evaluate.rate(self, train, rows, history)), False)
-        ranking = evaluate.RankingTask(train, rows, history, cutoffs=(10,))
-        return Validation("ndcg@10", lambda: evaluate.mean_ndcg(self, ranking), True)
+    def _own_validation(self, rows: Interactions) -> Validation | None:
+        """What is measured on these validation rows after each epoch where a model's paper has a measure of its own."""
+        return None
 
     @property
     def device_(self) -> torch.device:

@@ -10,6 +10,7 @@ from torch import Tensor
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.registry import recommender
 
 
 def popularity_within(train: Interactions, segments: np.ndarray, n_segments: int, shrinkage: float) -> np.ndarray:
@@ -28,6 +29,7 @@ def popularity_within(train: Interactions, segments: np.ndarray, n_segments: int
     return np.where(weights > 0, (counts + shrinkage * overall) / np.maximum(weights, 1e-9), overall)
 
 
+@recommender("segment_popularity", title="Segments (genres)", family="counts")
 @dataclass(kw_only=True)
 class SegmentPopularity(Recommender):
     """Users are clustered by the genres of what they have seen; an item's score is its popularity in the user's cluster.
@@ -79,6 +81,7 @@ class SegmentPopularity(Recommender):
         return torch.from_numpy(self.scores[self.segments(users.cpu().numpy(), history)])
 
 
+@recommender("demographic_popularity", title="Segments (age, gender)", family="counts")
 @dataclass(kw_only=True)
 class DemographicPopularity(Recommender):
     """Popularity among users of the same age group and gender, see `popularity_within`.

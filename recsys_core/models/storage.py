@@ -10,21 +10,89 @@ import json
 import types
 import typing
 from collections.abc import Iterable
+from inspect import isabstract
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
+from recsys_core.models.registry import class_named
+
+if TYPE_CHECKING:
+    from recsys_core.models.base import Recommender
 
 Arrays: typing.TypeAlias = dict[str, np.ndarray]
+Model = TypeVar("Model", bound="Recommender")
+FORMAT_VERSION = 3
 COLUMNS = {"users": np.int64, "items": np.int64, "ratings": np.float32, "times": np.int64}
 FIELDS = {"model": str, "hyperparameters": dict, "n_users": int, "n_items": int, "columns": dict}
+
+
+def save(model: Recommender, path: Path) -> None:
+    """Write a fitted model: its class, settings and training rows, and what it has learnt; StudyError where that fails."""
+    rows, columns = rows_of(model.train_)
+    arrays = {f"train.{name}": array for name, array in rows.items()}
+    arrays |= {f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in model._state().items()}
+    header = {
+        "format_version": FORMAT_VERSION,
+        "model": type(model).__name__,
+        "hyperparameters": model.hyperparameters,
+        "n_users": model.train_.n_users,
+        "n_items": model.train_.n_items,
+        "columns": columns,
+    }
+    write(path, header, arrays)
+
+
+def load(kind: type[Model], path: Path) -> Model:
+    """Read a model that is a `kind`; StudyError for any other file, see `read`, and for another kind of model."""
+    header, arrays = read(path, FORMAT_VERSION)
+    name = str(header.get("model"))
+    found = kind if kind.__name__ == name else class_named(name)
+    if found is None or isabstract(found):
+        raise StudyError(
+            f"{path} holds a model {header.get('model')!r}, which is unknown here: save one with .save(path)."
+        )
+    if not issubclass(found, kind):
+        raise StudyError(f"{path} holds a {name}, not a {kind.__name__}: load it with its own class.")
+    try:
+        return restored(found, header, arrays)
+    except Exception as error:  # whatever a model trips over in a file that somebody else has made
+        why = shorten(str(error), 300).rstrip(".")
+        raise StudyError(
+            f"{path} holds a {name} that cannot be used ({why}): delete it, fit the model and save it again."
+        ) from error
+
+
+def restored(kind: type[Model], header: dict[str, Any], arrays: Arrays) -> Model:
+    """The model that a file holds, once it has answered for two users; any error means that the file is no such model."""
+    check_header(header)
+    check_hyperparameters(kind, header["hyperparameters"])
+    model = kind(**header["hyperparameters"])
+    parts = {
+        part: {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
+        for part in ("train.", "model.")
+    }
+    model.train_ = train_rows(header, parts["train."])
+    state = {name: torch.from_numpy(array) for name, array in parts["model."].items()}
+    if strange := [name for name, tensor in state.items() if tensor.is_complex()]:
+        raise ValueError(f"its {strange[0]} holds complex numbers")
+    model._restore(state)
+    saved = {name: tensor.shape for name, tensor in model._state().items()}
+    if len(saved) + len(parts["train."]) != len(arrays) or saved != {name: t.shape for name, t in state.items()}:
+        raise ValueError(f"its arrays are {', '.join(sorted(arrays))}")
+    asked = torch.as_tensor([model.train_.users.min(), model.train_.users.max()])
+    if (shape := tuple(model.score(asked).shape)) != (2, model.train_.n_items):
+        raise ValueError(f"its scores of two users have the shape {shape}")
+    return model
 
 
 def check_place(path: Path) -> None:

@@ -55,6 +55,7 @@ from recsys_core.models.attributes import (
     perceptron,
 )
 from recsys_core.models.base import Traits
+from recsys_core.models.registry import recommender
 from recsys_core.train import Validation
 
 LIKED = 4.0  # stars
@@ -94,6 +95,7 @@ class TwoTowerNet(AttributeNet):
         return self.head(torch.cat([user_vectors, item_vectors], dim=-1)).squeeze(-1)
 
 
+@recommender("two_tower_regressor", title="Two-tower regressor", family="network for stars")
 @dataclass(kw_only=True)
 class TwoTowerRegressor(RatingNetwork):
     """S0's regressor; users with the same attributes get the same answer.
@@ -117,6 +119,7 @@ class TwoTowerRegressor(RatingNetwork):
         return TwoTowerNet(*self._sides(train), build, self.hidden_dim, self.head_layers)
 
 
+@recommender("joint_embedding", title="Joint embedding", family="two towers")
 @dataclass(kw_only=True)
 class JointEmbedding(VectorNetwork):
     """S0's classifier; users with the same attributes get the same answer. Its best epoch has the highest validation accuracy.
@@ -202,6 +205,7 @@ class DSSMNet(AttributeNet):
         return F.normalize(self.towers[1](torch.cat([self.embeddings[1](items), inputs], dim=-1)), dim=-1)
 
 
+@recommender("dssm", title="DSSM", family="two towers")
 @dataclass(kw_only=True)
 class DSSM(VectorNetwork):
     """The two-tower retrieval model; ranks by the cosine. `log_q` is the share of the correction that is applied, 1 the paper's.

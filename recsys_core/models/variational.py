@@ -27,6 +27,7 @@ from recsys_core.models.attributes import perceptron
 from recsys_core.models.autoencoders import Vectors
 from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.registry import recommender
 from recsys_core.sampling import Batches
 
 
@@ -58,6 +59,7 @@ class SeenNet(nn.Module):
         return self.decoder(self.encode(seen)[0])
 
 
+@recommender("mult_dae", title="Mult-DAE", family="autoencoder")
 @dataclass(kw_only=True)
 class MultDAE(NeuralRecommender):
     """Mult-DAE; with `dropout=0` a plain autoencoder. An observed 1 counts `positive_weight` times (c₁ of eq. 3, where c₀ = 1)."""
@@ -91,6 +93,7 @@ class MultDAE(NeuralRecommender):
         return self.module_(torch.as_tensor(history.binary[users.cpu().numpy()].toarray(), device=self.device_))
 
 
+@recommender("mult_vae", title="Mult-VAE", family="autoencoder")
 @dataclass(kw_only=True)
 class MultVAE(MultDAE):
     """Mult-VAE; the weight of the divergence grows linearly to `beta` over the first `n_annealing_steps` batches."""

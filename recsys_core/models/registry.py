@@ -1,0 +1,80 @@
+"""Which recommenders there are. A model registers itself where it is defined:
+
+    @recommender("ease", title="EASE", family="linear")
+    @dataclass(kw_only=True)
+    class EASE(Recommender): ...
+
+That is all that the contract suite, the searches, the boards and the figures need to know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from recsys_core.models.settings import Between, searched
+
+if TYPE_CHECKING:
+    from recsys_core.models.base import Recommender
+
+Kind = TypeVar("Kind", bound="type[Recommender]")
+MODELS: dict[str, type[Recommender]] = {}
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What `make tune` tries under a name: settings `fixed` in all trials, and the `space` of the others.
+
+    `title` is what results call the model with the best of these settings.
+    """
+
+    name: str
+    title: str
+    kind: type[Recommender]
+    fixed: dict[str, Any]
+    space: dict[str, list[Any] | Between]
+
+
+SEARCHES: dict[str, Searched] = {}
+
+
+def recommender(name: str, *, title: str, family: str, is_searched: bool = True) -> Callable[[Kind], Kind]:
+    """Register a model's class under a name; results and figures call it `title`, and models of a family share a colour.
+
+    With `is_searched` its settings are searched where they say what to try. Raises ValueError for a name that is taken.
+    """
+
+    def register(kind: Kind) -> Kind:
+        if name in MODELS:
+            raise ValueError(f"{name} is the name of {MODELS[name].__name__} already: give {kind.__name__} another.")
+        kind.name, kind.title, kind.family = name, title, family
+        MODELS[name] = kind
+        if is_searched:
+            _add_search(name, title, kind, {})
+        return kind
+
+    return register
+
+
+def searched_as(name: str, *, title: str, **search: Any) -> Callable[[Kind], Kind]:
+    """Search a model once more under another name, with other values to try (see `setting`, `search`) for some settings."""
+
+    def register(kind: Kind) -> Kind:
+        _add_search(name, title, kind, search)
+        return kind
+
+    return register
+
+
+def _add_search(name: str, title: str, kind: type[Recommender], changes: dict[str, Any]) -> None:
+    tried = searched(kind) | changes
+    space = {key: value for key, value in tried.items() if isinstance(value, list | Between)}
+    if space:
+        fixed = {key: value for key, value in tried.items() if key not in space}
+        SEARCHES[name] = Searched(name, title, kind, fixed, space)
+
+
+def class_named(class_name: str) -> type[Recommender] | None:
+    """The registered class of this name, which is what model files hold."""
+    return next((kind for kind in MODELS.values() if kind.__name__ == class_name), None)
