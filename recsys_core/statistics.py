@@ -1,32 +1,57 @@
 """Intervals and paired comparisons over users."""
 
+import warnings
+from functools import lru_cache
+
 import numpy as np
 
 N_RESAMPLES = 2_000
+MOST_COUNTS = 20_000_000  # numbers drawn at once: 160 MB
+
+
+@lru_cache(maxsize=2)
+def drawn_users(n_users: int, seed: int = 0, n_resamples: int = N_RESAMPLES) -> np.ndarray:
+    """How often each user comes up when as many are drawn with replacement: (n_resamples, U), multinomial counts."""
+    return np.random.default_rng(seed).multinomial(n_users, np.full(n_users, 1 / n_users), n_resamples).astype(float)
+
+
+def resampled_sums(values: np.ndarray, seed: int = 0, n_resamples: int = N_RESAMPLES) -> np.ndarray:
+    """Sums of each user's `values` (U,) or (U, K) over users drawn with replacement: (n_resamples,) or (n_resamples, K).
+
+    Means, RMSE, their differences and regressions are all made of such sums. A seed draws the same users, whatever is summed.
+    """
+    n_users = len(values)
+    at_once = max(1, MOST_COUNTS // max(1, n_users))
+    if at_once >= n_resamples:
+        return np.asarray(drawn_users(n_users, seed, n_resamples) @ values)
+    generator, equal = np.random.default_rng(seed), np.full(n_users, 1 / n_users)
+    sizes = [min(at_once, n_resamples - start) for start in range(0, n_resamples, at_once)]
+    return np.concatenate([generator.multinomial(n_users, equal, size) @ values for size in sizes])
+
+
+def percentile_interval(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Low and high end (2, …) of a statistic's draws (n_resamples, …); NaN draws (of a group without rows) are left out."""
+    tail = (1 - level) / 2
+    with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # draws that are all NaN have no interval
+        return np.asarray(np.nanquantile(draws, [tail, 1 - tail], axis=0))
 
 
 def bootstrap_means(values: np.ndarray, seed: int = 0, n_resamples: int = N_RESAMPLES) -> np.ndarray:
-    """Means of `values` (B,) over users drawn with replacement, (n_resamples,); NaN users are left out.
-
-    A draw of B users with replacement is a vector of multinomial counts, so that a resample is one dot product.
-    """
+    """Means of `values` (B,) over users drawn with replacement, (n_resamples,); NaN users are left out."""
     values = values[~np.isnan(values)]
     if not values.size:
         return np.full(n_resamples, np.nan)
-    generator, equal = np.random.default_rng(seed), np.full(len(values), 1 / len(values))
-    draws = (generator.multinomial(len(values), equal) @ values for _ in range(n_resamples))
-    return np.fromiter(draws, np.float64, n_resamples) / len(values)
+    return resampled_sums(values, seed, n_resamples) / len(values)
 
 
-def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+def _ends(draws: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = percentile_interval(draws, level)
     return float(low), float(high)
 
 
 def bootstrap_interval(values: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean over users (Efron & Tibshirani 1993, chapter 13)."""
-    return _percentiles(bootstrap_means(values, seed), level)
+    return _ends(bootstrap_means(values, seed), level)
 
 
 def rmse_interval(squared: np.ndarray, n_rows: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -35,7 +60,7 @@ def rmse_interval(squared: np.ndarray, n_rows: np.ndarray, level: float = 0.95, 
     `squared` (B,) is each user's sum of squared errors, `n_rows` (B,) their number of rows. The same seed draws the same users.
     """
     draws = bootstrap_means(squared.astype(np.float64), seed) / bootstrap_means(n_rows.astype(np.float64), seed)
-    return _percentiles(np.sqrt(draws), level)
+    return _ends(np.sqrt(draws), level)
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float, float]:

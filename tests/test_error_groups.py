@@ -1,15 +1,10 @@
-"""Errors of groups of rows, new users and the tables of a chapter."""
-
-from pathlib import Path
+"""Errors of groups of rows and of new users."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.chapters.error_groups import (
-    Tables,
-    add_own_mean,
-    attribute_effects,
     group_means,
     group_rmse,
     group_tests,
@@ -18,12 +13,11 @@ from pipeline.chapters.error_groups import (
     regression,
     rmse_differences,
 )
-from pipeline.chapters.notebook import Notebook
-from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
 from recsys_core.models import Bias
-from recsys_core.splits import make_split, positions
+from recsys_core.protocols import make_split
+from recsys_core.splits import positions
 from recsys_core.statistics import rmse_interval
 
 
@@ -105,48 +99,3 @@ def test_a_new_user_is_predicted_from_exactly_the_first_ratings() -> None:
         table["predicted"].tolist()
         == rate(bias, split.refit, split.test.take(position >= 4), known)["predicted"].tolist()
     )
-
-
-def test_the_hybrid_adds_the_shrunk_mean_residual_of_known_rows_only() -> None:
-    table = pd.DataFrame({"user": 0, "position": range(4), "actual": [5.0, 4.0, 1.0, 3.0], "predicted": 3.0})
-    table = table.assign(squared_error=(table["actual"] - 3) ** 2)
-    assert add_own_mean(table, 2, 1.0, 3)["predicted"].tolist() == [4.0]  # 3 + (2 + 1) / (1 + 2)
-    assert add_own_mean(table, 0, 1.0, 3)["predicted"].tolist() == [3.0]
-
-
-def test_without_residuals_an_effect_is_what_attributes_make_one_expect() -> None:
-    features = np.array([[0.0], [0.0], [1.0], [1.0], [1.0]])
-    codes = np.repeat([0, 1, 2, 3], 50)
-    effects = attribute_effects(np.where(codes < 2, -1.0, 1.0), codes, features, weight=10.0, ridge=1e-9)
-    assert effects.tolist() == pytest.approx([-1, -1, 1, 1, 1])
-    alone = attribute_effects(np.ones(10), np.zeros(10, np.int64), np.zeros((2, 1)), weight=10.0, ridge=1.0)
-    assert alone.tolist() == pytest.approx([1, 1])
-
-
-def tables_of(root: Path, policy: str) -> Tables:
-    return Tables(Notebook("43_errors", {}, "study", root / "reports", root / "figures", root, policy))
-
-
-def table() -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples([("Bias", "b"), ("Bias", "a"), ("SVD", "a")], names=["model", "group"])
-    return pd.DataFrame({"rmse": [0.5, 0.75, np.nan], "users": [1.0, 2.0, 3.0]}, index)
-
-
-def test_a_table_that_is_kept_is_not_made_again_and_is_what_the_results_hold(tmp_path: Path) -> None:
-    def never() -> pd.DataFrame:
-        raise AssertionError("made again")
-
-    pd.testing.assert_frame_equal(tables_of(tmp_path, "write").keep("groups", table), table())
-    again = tables_of(tmp_path, "first")
-    pd.testing.assert_frame_equal(again.keep("groups", never), table())
-    again.save()
-    assert again.notebook.read_table("43_errors", "groups").loc["Bias | a", "rmse"] == 0.75
-
-
-def test_rows_that_hang_on_no_chance_must_be_those_of_the_kept_table(tmp_path: Path) -> None:
-    tables_of(tmp_path, "write").keep("groups", table)
-    tables = tables_of(tmp_path, "prefix")
-    tables.keep("groups", table, exact=table().iloc[1:])
-    assert tables.compared == 2
-    with pytest.raises(StudyError, match=r"43_errors, groups, Bias \| a: .*stale"):
-        tables.keep("groups", table, exact=table().iloc[1:2] + 0.01)

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import recsys_core.statistics
 from recsys_core.statistics import (
     bootstrap_interval,
     bootstrap_means,
     holm,
     paired_interval,
+    percentile_interval,
     permutation_test,
+    resampled_sums,
     rmse_interval,
 )
 
@@ -44,6 +47,24 @@ def test_resampling_a_few_users_gives_every_multiset_its_probability() -> None:
     assert set(means) == {0, 0.5, 1}
     observed = [(means == mean).sum() for mean in (0, 0.5, 1)]
     assert stats.chisquare(observed, [1000, 2000, 1000]).pvalue > 1e-4
+
+
+def test_all_sums_are_over_the_same_drawn_users(values: np.ndarray) -> None:
+    both = resampled_sums(np.column_stack([values, np.ones(300)]))
+    np.testing.assert_allclose(both[:, 0] / 300, bootstrap_means(values))
+    assert (both[:, 1] == 300).all()
+
+
+def test_drawing_in_blocks_draws_the_same_users(values: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = resampled_sums(values)
+    monkeypatch.setattr(recsys_core.statistics, "MOST_COUNTS", 300 * 7)
+    np.testing.assert_allclose(resampled_sums(values), at_once)
+
+
+def test_draws_without_a_value_are_no_part_of_an_interval() -> None:
+    draws = np.column_stack([[1.0, 2.0, np.nan, 3.0], np.full(4, np.nan)])
+    assert percentile_interval(draws, 0.5)[:, 0].tolist() == [1.5, 2.5]
+    assert np.isnan(percentile_interval(draws)[:, 1]).all()
 
 
 def test_a_95_percent_interval_covers_the_true_mean_about_95_times_in_100() -> None:
