@@ -1,0 +1,190 @@
+"""Two models compared user by user: how far they are apart, how sure that is, and what it is called.
+
+    compare(users, "ndcg@10", each_with(["iALS", "BPR"], ["EASE"]), protocol="random-80-10-10", settings="tuned").sentence()
+
+The difference is that of users' means, model minus rival, with a 95 % interval by bootstrap over users. p is that of the paired
+permutation test, adjusted by Holm's method over all pairs of the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from recsys_core.errors import StudyError
+from recsys_core.statistics import holm, paired_interval, permutation_test
+
+BETTER, WORSE, UNDECIDED = "better than", "worse than", "statistically indistinguishable from"
+LEVEL = 0.05
+ERRORS = ("rmse", "squared_error")  # of these a user's mean squared error is compared, of which less is better
+WHOLE_FOLD = r"fold=\d"  # the variant of a fold that is not thinned
+COLUMNS = ["model", "rival", "difference", "low", "high", "p", "verdict"]
+NOTHING = "There is nothing to compare with in this run."
+
+
+def each_with(models: Sequence[str], rivals: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of each of the models with each of the rivals, but not with itself."""
+    return [(model, rival) for model in models for rival in rivals if model != rival]
+
+
+def with_settings(rows: pd.DataFrame, settings: str | None) -> pd.DataFrame:
+    """Rows of results or of per-user values with these settings; models without any such row keep all of theirs (None: all do)."""
+    mine = rows["settings"] == settings
+    return rows if settings is None else rows[mine | ~rows["model"].isin(rows.loc[mine, "model"])]
+
+
+def compare(
+    users: pd.DataFrame,
+    metric: str,
+    pairs: Sequence[tuple[str, str]],
+    protocol: str | None = None,
+    settings: str | None = None,
+    variant: str | None = None,
+    only_present: bool = False,
+) -> Comparison:
+    """Compare the first model of each pair with the second, over the same users.
+
+    `users` are per-user values, averaged over seeds. Of a ranking metric a model has one row a user, and more is better. With
+    "rmse" or "squared_error" a user's mean squared error over the rows of all whole folds counts, in stars², and less is better.
+    `protocol`, `settings` (see `with_settings`) and `variant` say which rows count, where there are others. With `only_present`,
+    pairs of models that have no rows are left out. Raises StudyError for a model without rows, one with several rows a user, and
+    two with other users.
+    """
+    rows = with_settings(_of(users, protocol, variant, metric), settings)
+    if only_present:
+        present = set(rows["model"])
+        pairs = [pair for pair in pairs if present.issuperset(pair)]
+    value_of = user_errors if metric in ERRORS else user_values
+    values = {name: value_of(rows, name, metric) for name in dict.fromkeys(name for pair in pairs for name in pair)}
+    lines = [(*pair, *_paired(*pair, values)) for pair in pairs]
+    table = pd.DataFrame(lines, columns=COLUMNS[:-1])
+    table["p"] = holm(table["p"].to_numpy(float))
+    table["verdict"] = [verdict(line["difference"], line["p"], metric) for _, line in table.iterrows()]
+    return Comparison(table, metric, max((len(each) for each in values.values()), default=0))
+
+
+def verdict(difference: float, p: float, metric: str) -> str:
+    """Whether a model is better than, worse than or statistically indistinguishable from a rival."""
+    if p >= LEVEL:
+        return UNDECIDED
+    return BETTER if (difference < 0) == (metric in ERRORS) else WORSE
+
+
+def user_values(rows: pd.DataFrame, model: str, metric: str) -> pd.Series:
+    """A model's value for each user (the index). Raises StudyError where there is not one row a user."""
+    mine = rows[rows["model"] == model]
+    if mine.empty or mine["user"].duplicated().any():
+        raise StudyError(f"{model}: {len(mine)} rows of users, where one a user is needed.")
+    return mine.set_index("user")[metric].astype(float).sort_index()
+
+
+def user_errors(rows: pd.DataFrame, model: str, metric: str = "squared_error") -> pd.Series:
+    """A model's mean squared error for each user (the index) over all their rows, in stars².
+
+    Raises StudyError where there are no rows, or several of a user in one variant.
+    """
+    mine = rows[rows["model"] == model]
+    if mine.empty or mine.duplicated(["variant", "user"]).any():
+        raise StudyError(f"{model}: {len(mine)} rows of users, where one a user and fold is needed.")
+    sums = mine.groupby("user")[["squared_error", "n_rows"]].sum()
+    return (sums["squared_error"] / sums["n_rows"]).astype(float)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Lines of pairs of models, see `compare`: what is known of `metric` over `n_users` users (0: not known)."""
+
+    lines: pd.DataFrame
+    metric: str
+    n_users: int = 0
+
+    def table(self) -> pd.DataFrame:
+        """A row a pair: model, rival, difference, low, high, p, verdict."""
+        return self.lines[COLUMNS].copy()
+
+    def line(self, model: str, rival: str) -> pd.Series:
+        """Difference, low, high, p and verdict of one pair. Raises StudyError for a pair that was not compared."""
+        lines = self.lines[(self.lines["model"] == model) & (self.lines["rival"] == rival)]
+        if lines.empty:
+            raise StudyError(f"{model} was not compared with {rival}.")
+        return lines.iloc[0][COLUMNS[2:]]
+
+    def numbers(self, model: str, rival: str) -> dict[str, float]:
+        """Difference, low, high and p of one pair, as `Experiments.add` takes them."""
+        line = self.line(model, rival)
+        return {name: float(line[name]) for name in ("difference", "low", "high", "p")}
+
+    def of(self, model: str) -> Comparison:
+        """The lines of one model alone, with the p-values that they have among all."""
+        return Comparison(self.lines[self.lines["model"] == model], self.metric, self.n_users)
+
+    def count(self, word: str) -> int:
+        """How many lines have this verdict."""
+        return int((self.lines["verdict"] == word).sum())
+
+    def phrases(self, digits: int | None = None) -> list[str]:
+        """For each line a text "<verdict> <rival> (<numbers>)", to be said after the name of its model."""
+        places = (4 if self.metric in ERRORS else 3) if digits is None else digits
+        return [
+            f"{line['verdict']} {line['rival']} ({line['difference']:+.{places}f}, "
+            f"{line['low']:+.{places}f} to {line['high']:+.{places}f}, p = {line['p']:.4f})"
+            for _, line in self.lines.iterrows()
+        ]
+
+    def sentence(self, digits: int | None = None) -> str:
+        """All lines in words, model after model, and what the numbers are."""
+        if self.lines.empty:
+            return NOTHING
+        models, said = self.lines["model"], pd.Series(self.phrases(digits), self.lines.index)
+        parts = [f"{model} is {' and '.join(said[models == model])}" for model in models.unique()]
+        over = f" over {self.n_users} users" if self.n_users else ""
+        adjusted = f", adjusted by Holm's method for {len(models)} comparisons" if len(models) > 1 else ""
+        return (
+            f"{'; '.join(parts)}. In brackets: the difference in {named(self.metric)} with its 95 % interval, "
+            f"and p of the paired permutation test{over}{adjusted}."
+        )
+
+    def headline(self, rivals: Sequence[str]) -> str:
+        """How many models beat all of these rivals and each of them, and how many are indistinguishable from it or worse."""
+        models, all_rivals = (
+            self.lines["model"].nunique(),
+            f"{'both ' if len(rivals) == 2 else ''}{' and '.join(rivals)}",
+        )
+        beats = self.lines[(self.lines["verdict"] == BETTER) & self.lines["rival"].isin(rivals)]
+        wins = beats.groupby("model")["rival"].nunique()
+        winners = wins[wins == len(rivals)].index.tolist()
+        head = f"None of {models} models beats" if not winners else " and ".join(winners)
+        head += "" if not winners else " beats" if len(winners) == 1 else " beat"
+        return f"{head} {all_rivals}. Of the {models}, {'; '.join(self._counted(rival) for rival in rivals)}."
+
+    def _counted(self, rival: str) -> str:
+        verdicts = self.lines.loc[self.lines["rival"] == rival, "verdict"]
+        better, same, worse = ((verdicts == word).sum() for word in (BETTER, UNDECIDED, WORSE))
+        return f"{better} are {BETTER} {rival}, {same} {UNDECIDED} it and {worse} worse"
+
+
+def named(metric: str) -> str:
+    """A metric's name as the field writes it: "NDCG@10", "a user's mean squared error"."""
+    if metric in ERRORS:
+        return "a user's mean squared error"
+    name, _, cutoff = metric.partition("@")
+    short = {"ndcg": "NDCG", "hit_ratio": "HR", "map": "MAP", "mrr": "MRR"}.get(name, name.replace("_", " "))
+    return f"{short}@{cutoff}" if cutoff else short
+
+
+def _of(users: pd.DataFrame, protocol: str | None, variant: str | None, metric: str) -> pd.DataFrame:
+    """The rows that count; of errors, those of whole folds where no variant is named."""
+    rows = users if protocol is None else users[users["protocol"] == protocol]
+    if variant is not None:
+        return rows[rows["variant"].fillna("") == variant]
+    return rows[rows["variant"].astype(str).str.fullmatch(WHOLE_FOLD)] if metric in ERRORS else rows
+
+
+def _paired(model: str, rival: str, values: dict[str, pd.Series]) -> tuple[float, float, float, float]:
+    """Difference, low, high and p of two models' users."""
+    if not values[model].index.equals(values[rival].index):
+        raise StudyError(f"{model} and {rival} were measured on different users and cannot be paired.")
+    mine, theirs = (values[name].to_numpy() for name in (model, rival))
+    return *paired_interval(mine, theirs), permutation_test(mine, theirs)
