@@ -9,59 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import MODELS, Recommender
+from recsys_core.models import MODELS, Recommender, settings
 from recsys_core.models.neural import NeuralRecommender
 
 SIZE = 50
 NEW_USER = NEW_ITEM = SIZE  # the catalogue's last user and item have no rows
 PLAYERS = torch.arange(SIZE)
 
-# What a model needs to learn a board of 50 × 50 in a second; every model runs without an entry, too.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "ease": {"regularisation": 1.0},
-    "embedding_recommender": {"epochs": 12, "batch_size": 256, "learning_rate": 0.01},
-    "two_tower_regressor": {"epochs": 5, "learning_rate": 0.005},
-    "recommender_net": {"epochs": 5, "batch_size": 256},
-    "fm": {"epochs": 12, "batch_size": 256, "learning_rate": 0.02, "embedding_std": 0.1},
-    "deepfm": {"epochs": 8, "batch_size": 128, "learning_rate": 0.01, "layers": (32,)},
-    "dlrm": {"epochs": 12, "batch_size": 128, "learning_rate": 0.005, "embedding_std": 0.1},
-    "ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
-    "gmf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
-    "neumf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
-    "diverse_ncf": {"epochs": 14, "batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1},
-    "svd": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
-    "svd_plus_plus": {"epochs": 20, "batch_size": 256, "learning_rate": 0.02},
-    "item_autorec": {"epochs": 40, "batch_size": 10, "learning_rate": 0.01, "hidden_dim": 30},
-    "user_autorec": {"epochs": 40, "batch_size": 10, "learning_rate": 0.01, "hidden_dim": 30},
-    "bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100},
-    "weighted_hybrid": {
-        "members": {"bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100}, "svd": {"epochs": 3}}
-    },
-    "segment_popularity": {"n_segments": 5},
-    "mult_vae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
-    "mult_dae": {"epochs": 30, "batch_size": 10, "learning_rate": 0.01, "hidden_layers": (20,), "latent_dim": 10},
-    "ials": {"embedding_dim": 8, "regularisation": 0.05},
-    "bpr_mf": {"epochs": 30, "batch_size": 256, "learning_rate": 0.02, "embedding_dim": 8},
-    "log_loss_mf": {"epochs": 30, "batch_size": 1024, "learning_rate": 0.01, "embedding_dim": 8},
-    "implicit_item_knn": {"n_neighbours": 20},
-    "implicit_user_knn": {"n_neighbours": 20},
-    "weighted_ranking_hybrid": {"members": {"ease": {"regularisation": 1.0}, "implicit_user_knn": {}}},
-    "switching_hybrid": {"members": {"demographic_popularity": {}, "ease": {"regularisation": 1.0}}},
-    "joint_embedding": {
-        "epochs": 3,
-        "batch_size": 64,
-        "learning_rate": 0.01,
-        "hidden_dim": 32,
-        "embedding_dim": 32,
-        "joint_dim": 16,
-    },
-    "dssm": {"epochs": 6, "batch_size": 32, "embedding_dim": 16, "layers": (32,), "temperature": 0.1},
-}
-TOLD_STARS = {"joint_embedding"}  # ranks only, and yet learns from what is not liked
-SEES_GENRES_ONLY = {
-    "segment_popularity"
-}  # tells items apart by their genres alone, so its board has one that says something
+# Settings that say how long and where a network trains, which the contract suite checks one by one.
+STEERING = {"device", "patience", "validation_users"}
 
 
 def rows_of(
@@ -104,7 +62,8 @@ def board(rated: bool, telling: bool = False) -> Interactions:
 
 def board_of(name: str) -> Interactions:
     """The board that model `name` learns from."""
-    return board(MODELS[name].traits.predicts_ratings or name in TOLD_STARS, name in SEES_GENRES_ONLY)
+    traits = MODELS[name].traits
+    return board(traits.predicts_ratings or traits.learns_from_stars, traits.sees_genres_only)
 
 
 def is_neural(name: str) -> bool:
@@ -120,10 +79,56 @@ def has_device(name: str) -> bool:
 def build(name: str, device: str = "cpu", **changes: Any) -> Recommender:
     """An unfitted model with the fast settings of the board."""
     place = {"device": device} if has_device(name) else {}
-    return MODELS[name](**{**SETTINGS.get(name, {}), **place, **changes})
+    return MODELS[name](**{**settings.fast(MODELS[name]), **place, **changes})
 
 
 @cache
 def fitted(name: str, device: str = "cpu", seed: int = 0) -> Recommender:
     """A model fitted on its board; shared by the tests, so not to be changed."""
     return build(name, device).fit(board_of(name), seed=seed)
+
+
+def answering(name: str) -> list[str]:
+    """The hyperparameters that must change what model `name` answers: all, but of networks those that steer training."""
+    steering = STEERING if is_neural(name) else set()
+    return [key for key in settings.settings_of(MODELS[name]) if key not in steering]
+
+
+def other_value(name: str, argument: str) -> Any:
+    """A value that must change what model `name` answers.
+
+    It is the one that the setting states, else the first that differs of a search, of what is allowed, or of half and double the
+    number. Raises AssertionError, which names the setting, where there is none.
+    """
+    usual, said = getattr(build(name), argument), settings.settings_of(MODELS[name])[argument]
+    if said.other is not settings.NOT_GIVEN:
+        return said.other
+    for value in (*_searched(said.search), *(() if said.among is settings.NOT_GIVEN else said.among), *_near(usual)):
+        value = tuple(value) if isinstance(value, list) else value
+        if value != usual and _allowed(argument, value, said):
+            return value
+    raise AssertionError(f"{name}: {argument}={usual!r}: nothing says another value; state setting(…, other=…).")
+
+
+def _searched(search: Any) -> list[Any]:
+    """Values of a search: its list, or both ends of its range."""
+    if isinstance(search, settings.Between):
+        return [search.high, search.low]
+    return search if isinstance(search, list) else []
+
+
+def _near(usual: Any) -> list[Any]:
+    """The other truth value; half and double a number."""
+    if isinstance(usual, bool):
+        return [not usual]
+    if isinstance(usual, int):
+        return [usual // 2, usual * 2]
+    return [usual / 2, usual * 2, 0.5] if isinstance(usual, float) else []
+
+
+def _allowed(what: str, value: Any, said: settings.Setting) -> bool:
+    try:
+        said.check(what, value)
+    except StudyError:
+        return False
+    return True

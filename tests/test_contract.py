@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -12,14 +13,30 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from boards import NEW_ITEM, NEW_USER, PLAYERS, SIZE, board, board_of, build, fitted, has_device, is_neural, rows_of
+from boards import (
+    NEW_ITEM,
+    NEW_USER,
+    PLAYERS,
+    SIZE,
+    answering,
+    board,
+    board_of,
+    build,
+    fitted,
+    has_device,
+    is_neural,
+    other_value,
+    rows_of,
+)
 
 from recsys_core import train as loop
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, rank
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import MODELS, Popularity, Recommender, base
+from recsys_core.judging import judge
+from recsys_core.models import MODELS, Recommender, settings, storage
 from recsys_core.models.base import Traits
+from recsys_core.models.baselines import Popularity
 from recsys_core.statistics import bootstrap_interval
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine shows no CUDA device to torch")
@@ -144,11 +161,15 @@ def test_a_seed_that_is_no_whole_number_from_0_is_refused(case: Case, seed: Any)
         build(*case).fit(board_of(case[0]), seed=seed)
 
 
+def may_be_infinite(name: str) -> set[str]:
+    return {key for key, said in settings.settings_of(MODELS[name]).items() if said.may_be_infinite is True}
+
+
 @having()
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_hyperparameter_that_is_not_finite_is_refused_by_name(case: Case, value: float) -> None:
     numbers = [name for name, default in build(*case).hyperparameters.items() if isinstance(default, float)]
-    for name in set(numbers) - set(build(*case).unbounded if value > 0 else ()):
+    for name in set(numbers) - set(may_be_infinite(case[0]) if value > 0 else ()):
         with pytest.raises(StudyError, match=name):
             build(*case, **{name: value})
 
@@ -406,7 +427,7 @@ def test_a_model_of_another_class_is_refused(case: Case, tmp_path: Path) -> None
 @having()
 def test_another_format_version_is_refused(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
-        older.setattr(base, "FORMAT_VERSION", 0)
+        older.setattr(storage, "FORMAT_VERSION", 0)
         fitted(*case).save(tmp_path / "model")
     with pytest.raises(StudyError, match=r"format version 0, this code reads \d+"):
         MODELS[case[0]].load(tmp_path / "model")
@@ -437,89 +458,6 @@ def test_hyperparameters_are_json_friendly_keyword_arguments(case: Case) -> None
         kind(speed=3)  # type: ignore[call-arg]
 
 
-SEEN_NETWORK = {
-    "hidden_layers": (10, 10),
-    "latent_dim": 5,
-    "dropout": 0.2,
-    "likelihood": "logistic",
-    "positive_weight": 2.0,
-}
-OTHER_TOWER: dict[str, Any] = {
-    "embedding_dim": 4,
-    "layers": (32, 8),
-    "activation": "tanh",
-    "n_negatives": 2,
-    "embedding_std": 0.5,
-}
-# For every hyperparameter a value that must change what a model answers; what steers the choice of the epoch is checked below.
-OTHER_VALUES: dict[str, dict[str, Any]] = {
-    "popularity": {},
-    "bias": {"item_regularisation": 40.0, "user_regularisation": 60.0, "n_passes": 1},
-    "ease": {"regularisation": 200.0},
-    "embedding_recommender": {"embedding_dim": 8, "hidden_dim": 16},
-    "two_tower_regressor": {"hidden_dim": 16, "head_layers": (8,)},
-    "recommender_net": {"embedding_dim": 4, "dropout": 0.5},
-    "fm": {"embedding_dim": 4, "embedding_std": 0.5},
-    "deepfm": {"embedding_dim": 4, "embedding_std": 0.5, "layers": (16,), "dropout": 0.5},
-    "dlrm": {"embedding_dim": 4, "embedding_std": 0.5, "bottom_layers": (8,), "top_layers": (8,)},
-    "ncf": OTHER_TOWER,
-    "gmf": {"embedding_dim": 4, "n_negatives": 2, "embedding_std": 0.5},
-    "neumf": OTHER_TOWER | {"gmf_dim": 4, "pretrain_epochs": 1},
-    "diverse_ncf": OTHER_TOWER | {"diversity": 0.1},
-    "svd": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
-    "svd_plus_plus": {"embedding_dim": 8, "regularisation": 0.2, "embedding_std": 0.3},
-    "als": {"embedding_dim": 3, "regularisation": 0.5, "n_iterations": 2},
-    "user_knn": {"n_neighbours": 5, "shrinkage": 10.0, "min_support": 30},
-    "item_knn": {"n_neighbours": 5, "shrinkage": 10.0, "min_support": 12},
-    "item_autorec": {"hidden_dim": 20, "regularisation": 1.0},
-    "user_autorec": {"hidden_dim": 20, "regularisation": 1.0},
-    "bayesian_fm": {"embedding_dim": 2, "features": ("implicit",), "session_s": 30, "n_burn_in": 3, "n_samples": 5},
-    "joint_embedding": {
-        "hidden_dim": 8,
-        "embedding_dim": 8,
-        "joint_dim": 8,
-        "head_layers": (8,),
-        "dropout": 0.5,
-        "gamma": 0.5,
-        "by_cosine": True,
-    },
-    "dssm": {
-        "embedding_dim": 8,
-        "layers": (8,),
-        "dropout": 0.5,
-        "id_dropout": 0.5,
-        "temperature": 0.5,
-        "log_q": 0.0,
-    },
-    "weighted_hybrid": {"members": {"als": {}, "bias": {}}, "weights": (0.2, 0.7)},
-    "segment_popularity": {"n_segments": 3, "shrinkage": 2.0},
-    "demographic_popularity": {"age_limits": (30, 60), "shrinkage": 2.0},
-    "mult_vae": SEEN_NETWORK | {"beta": 0.5, "n_annealing_steps": 5},
-    "mult_dae": SEEN_NETWORK,
-    "ials": {
-        "embedding_dim": 4,
-        "regularisation": 0.2,
-        "regularisation_exponent": 0.5,
-        "unobserved_weight": 0.1,
-        "n_iterations": 2,
-        "n_conjugate_steps": 2,
-    },
-    "bpr_mf": {"embedding_dim": 4, "regularisation": 0.1, "embedding_std": 0.3, "n_negatives": 2},
-    "log_loss_mf": {"embedding_dim": 4, "regularisation": 0.1, "embedding_std": 0.3, "n_negatives": 2},
-    "implicit_item_knn": {"n_neighbours": 5, "shrinkage": 10.0},
-    "implicit_user_knn": {"n_neighbours": 5, "shrinkage": 10.0},
-    "weighted_ranking_hybrid": {"members": {"ease": {}, "implicit_item_knn": {}}, "weight": 0.9},
-    "switching_hybrid": {"members": {"popularity": {}, "ease": {}}, "least_known": 25},
-}
-OTHER_LOOP_VALUES = {
-    "epochs": 3,
-    "batch_size": 300,
-    "learning_rate": 0.003,
-    "weight_decay": 0.1,
-    "precision": "bfloat16",
-}
-
-
 @cache
 def briefly_fitted(name: str) -> Recommender:
     return build(name, **short(name)).fit(uneven(name))
@@ -531,23 +469,26 @@ def uneven(name: str) -> Interactions:
     return train.take((train.users * 7 + train.items * 3) % 11 > train.items % 5)
 
 
+def kinds(hint: Any) -> set[Any]:
+    """The plain types in a type hint: those of its parts, for `tuple[int, ...] | None` int and None's."""
+    parts = [part for part in typing.get_args(hint) if part is not ...]
+    return set().union(*map(kinds, parts)) if parts else {hint}
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_every_hyperparameter_is_covered_here(name: str) -> None:
-    loop_values = {*OTHER_LOOP_VALUES, "patience", "validation_users"} if is_neural(name) else set()
-    loop_values |= {"device"} if has_device(name) else set()
-    assert {field.name for field in fields(MODELS[name])} == loop_values | set(OTHER_VALUES[name])  # type: ignore[arg-type]
+def test_every_number_states_a_bound_or_that_it_has_none_and_every_text_what_it_may_be(name: str) -> None:
+    hints, known = typing.get_type_hints(MODELS[name]), settings.settings_of(MODELS[name])
+    for key, said in known.items():
+        stated = {bound for bound in ("least", "above", "among") if getattr(said, bound) is not settings.NOT_GIVEN}
+        if kinds(hints[key]) & {int, float} and not typing.get_origin(hints[key]) is dict:
+            assert stated, f"{key}: state setting(…, least=…); least=-np.inf where it has none"
+        if str in kinds(hints[key]) and typing.get_origin(hints[key]) is not dict and key != "device":
+            assert "among" in stated, f"{key}: state setting(…, among=…)"
 
 
-@pytest.mark.parametrize(
-    ("name", "argument", "value"),
-    [
-        (name, argument, value)
-        for name in MODELS
-        for argument, value in (OTHER_VALUES[name] | (OTHER_LOOP_VALUES if is_neural(name) else {})).items()
-    ],
-)
-def test_every_hyperparameter_changes_the_answer(name: str, argument: str, value: Any) -> None:
-    usual = briefly_fitted(name)
+@pytest.mark.parametrize(("name", "argument"), [(name, key) for name in MODELS for key in answering(name)])
+def test_every_hyperparameter_changes_the_answer(name: str, argument: str) -> None:
+    usual, value = briefly_fitted(name), other_value(name, argument)
     assert getattr(usual, argument) != value
     changed = build(name, **{**short(name), argument: value}).fit(uneven(name))
     assert not torch.equal(changed.score(PLAYERS), usual.score(PLAYERS))
@@ -561,7 +502,7 @@ def diagonal() -> Interactions:
 @having(neural=True)
 def test_fewer_validation_users_give_another_validation_value(case: Case) -> None:
     few, all_of_them = (
-        build(*case, epochs=1, validation_users=n_users).fit(board_of(case[0]), diagonal()).history_
+        build(*case, epochs=1, validation_users=n_users).fit(board_of(case[0]), diagonal(), judge=judge).history_
         for n_users in (3, SIZE)
     )
     assert few is not None and all_of_them is not None
@@ -573,7 +514,9 @@ def test_fewer_validation_users_give_another_validation_value(case: Case) -> Non
 def test_patience_stops_training_and_the_best_epoch_is_kept(case: Case) -> None:
     name, device = case
     patient, hasty = (
-        build(name, device, epochs=6, learning_rate=0.05, patience=patience).fit(board_of(name), diagonal())
+        build(name, device, epochs=6, learning_rate=0.05, patience=patience).fit(
+            board_of(name), diagonal(), judge=judge
+        )
         for patience in (None, 1)
     )
     assert patient.history_ is not None and hasty.history_ is not None
@@ -700,7 +643,7 @@ def test_an_interrupted_fit_continues_to_the_same_bits(
 ) -> None:
     name, device = case
     train, validation, checkpoint = board_of(name), diagonal(), tmp_path / "checkpoint"
-    whole = build(name, device, epochs=4).fit(train, validation, seed=2)
+    whole = build(name, device, epochs=4).fit(train, validation, judge=judge, seed=2)
     epochs_left = [1, 1, 0]
 
     def interrupted(*arguments: Any, epoch: Any = loop.train_epoch) -> float:
@@ -711,9 +654,9 @@ def test_an_interrupted_fit_continues_to_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build(name, device, epochs=4).fit(train, validation, seed=2, checkpoint=checkpoint)
+            build(name, device, epochs=4).fit(train, validation, judge=judge, seed=2, checkpoint=checkpoint)
     assert checkpoint.exists()
-    resumed = build(name, device, epochs=4).fit(train, validation, seed=2, checkpoint=checkpoint)
+    resumed = build(name, device, epochs=4).fit(train, validation, judge=judge, seed=2, checkpoint=checkpoint)
     assert not checkpoint.exists()
     if device == "cpu":
         assert resumed.history_ == whole.history_

@@ -27,7 +27,8 @@ class Traits:
 
     `folds_in`: scores a user from a history it was not trained on. `uses_features`: answers for a user without history from their
     attributes. `uses_times`: a rating depends on when it is given. `stochastic`: another seed gives another model.
-    `sequential`: the order of the history matters.
+    `sequential`: the order of the history matters. `learns_from_stars`: it ranks, and yet learns from ratings what is not liked.
+    `sees_genres_only`: it tells items apart by their genres alone.
     """
 
     personalised: bool = True
@@ -38,6 +39,8 @@ class Traits:
     stochastic: bool = False
     folds_in: bool = False
     predicts_ratings: bool = False
+    learns_from_stars: bool = False
+    sees_genres_only: bool = False
 
 
 # What is measured of a model on validation rows, given training rows, validation rows, and what is known of users new to training.
@@ -82,6 +85,7 @@ class Recommender(ABC):
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
     chaotic: ClassVar[bool] = False  # whether the rounding of another processor grows until other figures come out
+    title_words: ClassVar[int] = 0  # words of film titles that a search of it adds to what is known of items
     beginning: ClassVar[int] = 1  # epochs (sweeps of a sampler) that show how training begins
     learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
     train_: Interactions

@@ -41,7 +41,7 @@ class SegmentPopularity(Recommender):
     catalogue there is one segment, which is plain popularity. Ratings are not read.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, sees_genres_only=True)
     smallest: ClassVar[dict[str, float]] = {"n_segments": 1, "shrinkage": 0}
     learnt: ClassVar[dict[str, type]] = dict.fromkeys(("mean", "scale", "centres", "scores"), np.ndarray)
 

@@ -52,6 +52,7 @@ class Setting:
     """What is known of a hyperparameter; see `setting`."""
 
     least: Any = NOT_GIVEN
+    above: Any = NOT_GIVEN
     below: Any = NOT_GIVEN
     among: Any = NOT_GIVEN
     may_be_infinite: Any = NOT_GIVEN
@@ -69,6 +70,8 @@ class Setting:
             choose(name, value, self.among)
         if self.least is not NOT_GIVEN and not np.all(np.asarray(value) >= self.least):
             raise StudyError(f"{name}={value}: it must be at least {self.least:g}.")
+        if self.above is not NOT_GIVEN and not np.all(np.asarray(value) > self.above):
+            raise StudyError(f"{name}={value}: it must be above {self.above:g}.")
         if self.below is not NOT_GIVEN and not np.all(np.asarray(value) < self.below):
             raise StudyError(f"{name}={value}: it must be below {self.below:g}.")
 
@@ -77,6 +80,7 @@ def setting(
     default: Any,
     *,
     least: float | _NotGiven = NOT_GIVEN,
+    above: float | _NotGiven = NOT_GIVEN,
     below: float | _NotGiven = NOT_GIVEN,
     among: Iterable[Any] | _NotGiven = NOT_GIVEN,
     may_be_infinite: bool | _NotGiven = NOT_GIVEN,
@@ -88,14 +92,14 @@ def setting(
 
     Args:
         default: value where none is given; a dictionary is copied for each model.
-        least, below: bounds of the value, or of each number of a tuple.
+        least, above, below: bounds of the value, or of each number of a tuple; a number without any says `least=-inf`.
         among: the allowed values, or the allowed parts of a tuple.
         may_be_infinite: whether infinity is a value.
         search: what `make tune` tries: a list of values, a range (`between`), or one value for all trials; None is not searched.
         fast: value with which the contract suite's board is learnt in a second, where the default is too slow.
         other: a value that changes what the model answers there, where none of `search` does.
     """
-    said = Setting(least, below, among, may_be_infinite, search, fast, other)
+    said = Setting(least, above, below, among, may_be_infinite, search, fast, other)
     if isinstance(default, dict):
         return field(default_factory=lambda: deepcopy(default), metadata={"setting": said})
     return field(default=default, metadata={"setting": said})
