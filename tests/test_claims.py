@@ -1,7 +1,18 @@
 import pandas as pd
 import pytest
 
-from pipeline.chapters.claims import COLUMNS, VERDICTS, Ledger, within
+from pipeline.chapters.claims import (
+    COLUMNS,
+    VERDICTS,
+    Ledger,
+    confirmed,
+    gathered,
+    of_all,
+    of_interval,
+    save_claims,
+    shown,
+    within,
+)
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.study import ROOT, Study, code_cells
 from recsys_core.errors import StudyError
@@ -15,16 +26,29 @@ S9-later,S9,later,ml-100k,,rmse,The error is small,0.7,22_network,there
 
 
 @pytest.fixture
-def ledger(tmp_path):
+def root(tmp_path):
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/references.csv").write_text(REFERENCES)
-    return Ledger(Notebook("41_claims", {}, None, tmp_path / "out", tmp_path / "figures", root=tmp_path))
+    return tmp_path
 
 
-def test_every_claim_is_in_the_table_and_one_without_a_verdict_is_pending_with_its_chapter(ledger):
+def opened(root, name="02_eda_movies", profile="study"):
+    return Notebook(name, {}, profile, root / "reports", root / "figures", root=root)
+
+
+@pytest.fixture
+def ledger(root):
+    return Ledger(opened(root))
+
+
+def settled_in(root, name="02_eda_movies"):
+    return pd.read_csv(root / f"reports/results/claims/{name}.csv", dtype=str, index_col="claim_id").fillna("")
+
+
+def test_every_claim_is_in_the_table_and_one_without_a_verdict_is_pending_with_its_chapter(ledger, root):
     ledger.settle("S9-ratio", 72.2081, "refuted", "films were counted otherwise")
-    table = ledger.table().set_index("claim_id")
-    assert [*ledger.table()] == COLUMNS and len(table) == 3
+    table = gathered(opened(root, "41_claims")).set_index("claim_id", drop=False)
+    assert [*table] == COLUMNS and table.index.tolist() == ["S9-ratio", "S9-words", "S9-later"]
     assert table.loc["S9-ratio", ["reported", "measured", "verdict"]].tolist() == ["25", "72.21", "refuted"]
     assert table.loc["S9-later", ["measured", "verdict", "reason"]].tolist() == [
         "",
@@ -33,21 +57,60 @@ def test_every_claim_is_in_the_table_and_one_without_a_verdict_is_pending_with_i
     ]
 
 
-def test_the_saved_ledger_is_what_the_report_reads_back(ledger):
-    ledger.settle("S9-words", "41% below 3 stars", "refuted", "fewer than half")
-    ledger.save()
-    pd.testing.assert_frame_equal(ledger.notebook.read_claims(), ledger.table().astype("str"))
+def test_the_ledger_gathers_what_all_chapters_settle_and_the_report_reads_it_back(root):
+    Ledger(opened(root)).settle("S9-words", "41% below 3 stars", "refuted", "fewer than half")
+    Ledger(opened(root, "22_network")).settle("S9-later", 0.7, "confirmed")
+    notebook = opened(root, "41_claims")
+    table = gathered(notebook)
+    assert table["verdict"].tolist() == ["pending", "refuted", "confirmed"]
+    save_claims(notebook, table)
+    pd.testing.assert_frame_equal(notebook.read_claims(), table.astype("str"))
+
+
+def test_a_claim_that_another_chapter_has_settled_is_refused(root):
+    Ledger(opened(root)).settle("S9-ratio", 25.0, "confirmed")
+    moved = REFERENCES.replace("25,25,02_eda_movies", "25,25,22_network")
+    (root / "reports/references.csv").write_text(moved)
+    with pytest.raises(StudyError, match="S9-ratio is settled in 02_eda_movies, but belongs to 22_network"):
+        gathered(opened(root, "41_claims"))
+    with pytest.raises(StudyError, match="S9-ratio is settled in 22_network, as reports/references"):
+        Ledger(opened(root)).settle("S9-ratio", 25.0, "confirmed")
 
 
 def test_what_is_shown_names_statement_source_finding_and_verdict(ledger):
-    shown = ledger.settle("S9-ratio", 25.0, "confirmed").data
-    assert all(part in shown for part in ("Confirmed", "The ratio is 25", "S9", "Measured: 25"))
+    said = ledger.settle("S9-ratio", 25.0, "confirmed").data
+    assert all(part in said for part in ("Confirmed", "The ratio is 25", "S9", "Measured: 25"))
+
+
+def test_a_decorated_function_is_called_at_once_shown_and_noted(ledger, root, capsys):
+    @ledger.claim("S9-ratio")
+    def ratio():
+        return 25.0, "confirmed"
+
+    assert ratio() == (25.0, "confirmed")
+    assert settled_in(root).loc["S9-ratio"].tolist() == ["25", "confirmed", ""]
+    assert "Markdown" in capsys.readouterr().out
+
+
+def test_a_function_that_measures_nothing_leaves_its_claim_pending(ledger, root):
+    ledger.claim("S9-ratio")(lambda: None)
+    assert not (root / "reports/results").exists()
+    assert (gathered(opened(root, "41_claims"))["verdict"] == "pending").all()
+
+
+@pytest.mark.parametrize("profile", ["smoke", None])
+def test_a_run_with_other_parameters_computes_and_notes_nothing(root, profile):
+    ledger = Ledger(opened(root, profile=profile))
+    ledger.claim("S9-ratio")(lambda: pytest.fail("it was called"))
+    ledger.settle("S9-ratio", 25.0, "confirmed")
+    assert not (root / "reports/results").exists()
 
 
 @pytest.mark.parametrize(
     ("claim_id", "measured", "verdict", "reason", "said"),
     [
         ("S9-none", 1.0, "confirmed", "", "There is no claim 'S9-none'"),
+        ("S9-later", 1.0, "confirmed", "", "S9-later is settled in 22_network"),
         ("S9-ratio", 1.0, "true", "", "verdict 'true' is none of confirmed"),
         ("S9-ratio", 1.0, "pending", "because", "verdict 'pending'"),
         ("S9-ratio", float("nan"), "refuted", "because", "needs what was measured"),
@@ -60,10 +123,44 @@ def test_a_verdict_without_claim_measurement_or_reason_is_refused(ledger, claim_
         ledger.settle(claim_id, measured, verdict, reason)
 
 
-def test_a_claim_is_settled_once(ledger):
+def test_a_cell_that_is_run_again_replaces_its_verdict(ledger, root):
+    ledger.settle("S9-words", "half", "partly", "so")
     ledger.settle("S9-ratio", 1.0, "refuted", "so")
-    with pytest.raises(StudyError, match="twice"):
-        ledger.settle("S9-ratio", 25.0, "confirmed")
+    ledger.settle("S9-ratio", 25.0, "confirmed")
+    table = settled_in(root)
+    assert table["verdict"].to_dict() == {"S9-ratio": "confirmed", "S9-words": "partly"}
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(26.2, "confirmed"), (22.0, "partly"), (30.0, "not reproducible")])
+def test_a_number_measured_again_is_judged_by_its_distance(ledger, value, verdict):
+    measured, found, reason = ledger.again("S9-ratio", value, "as printed.")
+    assert (measured, found) == (f"{value:.4f}", verdict)
+    assert reason == f"{value / 25 - 1:+.1%}; as printed."
+
+
+def test_means_for_a_claim_are_of_tuned_settings_where_there_are_both_and_of_this_run_for_its_own_chapter(ledger):
+    rows = [("A", "stated", 1.0), ("A", "tuned", 2.0), ("A", "tuned", 4.0), ("B", "stated", 5.0)]
+    frame = pd.DataFrame(rows, columns=["model", "settings", "value"])
+    ledger.notebook.save_results(frame.assign(protocol="p", metric="m", dataset="d", variant=""))
+    assert [ledger.mean_of("02_eda_movies", model, "p", "m") for model in ("A", "B")] == [3.0, 5.0]
+
+
+def test_verdicts_of_intervals_and_of_several_conditions():
+    assert [of_interval(*each) for each in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))] == [
+        "confirmed",
+        "refuted",
+        "partly",
+    ]
+    assert [of_all(each) for each in ([True, 1], [True, False], [0, False])] == ["confirmed", "partly", "refuted"]
+    assert [confirmed(True), confirmed(False), confirmed(False, "partly")] == ["confirmed", "refuted", "partly"]
+
+
+def test_the_ledger_to_read_has_a_line_a_claim_and_leads_to_the_chapter(ledger, root):
+    ledger.settle("S9-words", "41% | 3", "refuted", "fewer than half")
+    lines = shown(gathered(opened(root, "41_claims"))).data.splitlines()
+    assert len(lines) == 2 + 3
+    assert lines[3] == r"| Ratings are bad | most | 41% \| 3 | refuted | [02](02_eda_movies.ipynb) |"
+    assert lines[2].endswith("| pending |  |")
 
 
 def test_reported_numbers_are_read_as_numbers_and_words_are_refused(ledger):
@@ -96,7 +193,7 @@ def test_the_committed_ledger_has_every_claim_and_settles_all_that_existing_chap
     references = pd.read_csv(ROOT / "reports/references.csv", dtype=str)
     assert table["claim_id"].tolist() == references["claim_id"].dropna().tolist() and len(table) >= 60
     assert set(table["verdict"]) <= set(VERDICTS)
-    data = table[table["notebook"].str.match(r"0\d_|41_")]
+    data = table[table["notebook"].str.match(r"0\d_")]
     assert not (data["verdict"] == "pending").any(), "a statement about the data is not settled"
     settled = table[table["verdict"] != "pending"]
     assert (settled["measured"] != "").all()

@@ -138,12 +138,20 @@ def test_a_run_in_a_scratch_folder_writes_there_and_reads_what_is_kept(root, mon
     monkeypatch.setenv("RECSYS_SCRATCH", "scratch")
     notebook = opened(root)
     notebook.save_results(pd.DataFrame({"model": ["a", "b"]}))
-    assert len(notebook.read_results("one")) == 1
+    assert len(opened(root, "two").read_results("one")) == 1
+    assert len(notebook.read_results("one")) == 2, "of its own results a notebook reads what it has just saved"
     assert len(pd.read_csv(root / "scratch/reports/results/one.csv")) == 2
     assert notebook.figures == root / "scratch/figures/one"
     assert notebook.figure_path("one/a") == root / "scratch/figures/one/a.png"
     assert notebook.figure_path("two/a") == root / "figures/two/a.png"
     assert [str(notebook.final(each)) for each in (notebook.output, root / "figures")] == ["reports", "figures"]
+
+
+def test_a_notebook_that_has_saved_nothing_yet_reads_no_earlier_results_of_its_own(root, monkeypatch):
+    opened(root).save_results(pd.DataFrame({"model": ["a"]}))
+    monkeypatch.setenv("RECSYS_SCRATCH", "scratch")
+    with pytest.raises(StudyError, match="which is missing: run notebook one first"):
+        opened(root).read_results("one")
 
 
 def test_an_unknown_policy_is_refused(root, monkeypatch):

@@ -1,27 +1,46 @@
-"""The ledger of claims: what the five reports state, what was measured, and the verdict."""
+"""The ledger of claims: what the five reports state, what was measured, and the verdict.
+
+A claim is settled in the chapter that `reports/references.csv` names for it, which writes `results/claims/<chapter>.csv`; the
+ledger puts these files together.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.ratings import with_settings
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
 VERDICTS = ("confirmed", "partly", "refuted", "not reproducible", "untestable", "pending")
 COLUMNS = ["claim_id", "source", "statement", "reported", "measured", "verdict", "reason", "notebook"]
+SETTLED = ["claim_id", "measured", "verdict", "reason"]
+FOLDER = Path("results/claims")
+AGAIN, NEARLY = 0.05, 0.15  # relative distance of a number measured again that confirms, or partly does
+
+Finding = tuple[object, str] | tuple[object, str, str]  # measured, verdict, reason
 
 
 class Ledger:
-    """Collects the verdicts on the claims of `reports/references.csv`; a claim without one is pending."""
+    """The claims that one chapter settles; what it has settled is in `results/claims/` at once.
+
+    Claims are about the study's own data and settings: a run with other parameters settles nothing.
+
+    Attributes:
+        claims: all claims of `reports/references.csv`, indexed by claim_id.
+        verdicts: what this run has settled so far, by claim_id.
+    """
 
     def __init__(self, notebook: Notebook) -> None:
         self.notebook = notebook
-        references = notebook.read_references()
-        self.claims = references[references["claim_id"].notna()].set_index("claim_id", drop=False)
+        self.claims = read_claim_list(notebook)
         self.verdicts: dict[str, dict[str, str]] = {}
 
     def reported(self, claim_id: str) -> float:
@@ -31,41 +50,139 @@ class Ledger:
             raise StudyError(f"Claim {claim_id} reports no number but {self._claim(claim_id)['reported']!r}.")
         return value
 
+    def numbers(self, claim_id: str) -> list[float]:
+        """All numbers in what was reported."""
+        return [float(text) for text in re.findall(r"\d+\.?\d*", self._claim(claim_id)["reported"])]
+
+    def claim(self, claim_id: str) -> Callable[[Callable[[], Finding | None]], Callable[[], Finding | None]]:
+        """Decorates a function without arguments that returns measured, verdict and reason, see `settle`; it is called at once.
+
+        A run with other parameters than the study's own calls nothing and says so. None leaves the claim pending.
+        """
+
+        def decide(measure: Callable[[], Finding | None]) -> Callable[[], Finding | None]:
+            if not self.notebook.is_default:
+                self._claim(claim_id)
+                display(
+                    Markdown(f"Claim {claim_id} is about the study's own data and settings: not settled in this run.")
+                )
+            elif (finding := measure()) is None:
+                display(Markdown(f"**Pending** · {self._stated(claim_id)} What decides it has not been measured yet."))
+            else:
+                display(self.settle(claim_id, *finding))
+            return measure
+
+        return decide
+
     def settle(self, claim_id: str, measured: object, verdict: str, reason: str = "") -> Markdown:
-        """Settle a claim and show it.
+        """Settle a claim and show it; a claim that is settled again has the last verdict.
 
         `measured` is what was found, a float or a text with its numbers in it. A reason is needed wherever the claim is not
-        confirmed. Raises StudyError for an unknown claim or verdict, a claim settled twice, and a missing measurement or reason.
+        confirmed. Raises StudyError for an unknown claim or verdict, a claim of another chapter, and a missing measurement or
+        reason.
         """
-        claim, found = self._claim(claim_id), _text(measured)
+        stated, found = self._stated(claim_id), _text(measured)
         if verdict not in VERDICTS[:-1]:
             raise StudyError(f"Claim {claim_id}: verdict {verdict!r} is none of {', '.join(VERDICTS[:-1])}.")
-        if claim_id in self.verdicts:
-            raise StudyError(f"Claim {claim_id} is settled twice: one measurement decides.")
         if not found or (verdict != "confirmed" and not reason):
             raise StudyError(f"Claim {claim_id} needs what was measured, and a reason unless it is confirmed.")
-        self.verdicts[claim_id] = {"measured": found, "verdict": verdict, "reason": reason}
-        line = f"**{verdict.capitalize()}** · {claim['statement']} ({claim['source']}: {claim['reported']}). Measured: {found}."
-        return Markdown(f"{line} {reason}".strip())
+        if self.notebook.is_default:
+            self.verdicts[claim_id] = {"measured": found, "verdict": verdict, "reason": reason}
+            self._save()
+        return Markdown(f"**{verdict.capitalize()}** · {stated} Measured: {found}. {reason}".strip())
 
-    def table(self) -> pd.DataFrame:
-        """All claims with the columns of `COLUMNS`, in the order in which they are listed."""
-        pending = {"measured": "", "verdict": "pending"}
-        rows = []
-        for claim in self.claims.to_dict("records"):
-            reason = f"to be measured in {claim['notebook']}"
-            rows.append(claim | self.verdicts.get(claim["claim_id"], pending | {"reason": reason}))
-        return pd.DataFrame(rows)[COLUMNS]
+    def again(self, claim_id: str, value: float, what: str) -> Finding:
+        """What to settle where a reported number was measured again: confirmed within 5 % of it, partly so within 15 %."""
+        off = value / self.reported(claim_id) - 1
+        verdict = "confirmed" if abs(off) <= AGAIN else "partly" if abs(off) <= NEARLY else "not reproducible"
+        return f"{value:.4f}", verdict, f"{off:+.1%}; {what}"
 
-    def save(self) -> None:
-        """Write `claims.csv` beside the report."""
-        with atomic_path(self.notebook.output / "claims.csv") as path:
-            self.table().to_csv(path, index=False, lineterminator="\n")
+    def mean_of(self, chapter: str, model: str, protocol: str, metric: str) -> float:
+        """Mean of a metric over the saved runs of a model, with tuned settings where it has both."""
+        rows = self.notebook.read_results(chapter)
+        rows = rows[(rows["model"] == model) & (rows["protocol"] == protocol) & (rows["metric"] == metric)]
+        return float(with_settings(rows, "tuned")["value"].mean())
+
+    def _save(self) -> None:
+        rows = [
+            {"claim_id": claim_id} | self.verdicts[claim_id]
+            for claim_id in self.claims.index
+            if claim_id in self.verdicts
+        ]
+        with atomic_path(self.notebook.output / FOLDER / f"{self.notebook.name}.csv") as path:
+            pd.DataFrame(rows, columns=SETTLED).to_csv(path, index=False, lineterminator="\n")
+
+    def _stated(self, claim_id: str) -> str:
+        claim = self._claim(claim_id)
+        return f"{claim['statement']} ({claim['source']}: {claim['reported']})."
 
     def _claim(self, claim_id: str) -> dict[str, Any]:
         if claim_id not in self.claims.index:
             raise StudyError(f"There is no claim {claim_id!r} in reports/references.csv: add it there with its source.")
-        return {str(name): value for name, value in self.claims.loc[claim_id].items()}
+        claim = {str(name): value for name, value in self.claims.loc[claim_id].items()}
+        if claim["notebook"] != self.notebook.name:
+            raise StudyError(f"Claim {claim_id} is settled in {claim['notebook']}, as reports/references.csv says.")
+        return claim
+
+
+def read_claim_list(notebook: Notebook) -> pd.DataFrame:
+    """The claims of `reports/references.csv`, indexed by claim_id, see `Notebook.read_references`."""
+    references = notebook.read_references()
+    return references[references["claim_id"].notna()].set_index("claim_id", drop=False)
+
+
+def gathered(notebook: Notebook) -> pd.DataFrame:
+    """All claims with the columns of `COLUMNS`, as the chapters of the same run have settled them, in the order of the list.
+
+    A claim that its chapter has not settled is pending. Raises StudyError for a claim that another chapter has settled.
+    """
+    verdicts: dict[str, dict[str, str]] = {}
+    for path in sorted(notebook.upstream(FOLDER).glob("*.csv")):
+        for row in pd.read_csv(path, dtype=str).fillna("").to_dict("records"):
+            verdicts[row["claim_id"]] = {str(key): value for key, value in row.items()} | {"settled_in": path.stem}
+    rows = []
+    for claim in read_claim_list(notebook).to_dict("records"):
+        found = verdicts.get(claim["claim_id"], {"measured": "", "verdict": "pending"})
+        settled_in = found.get("settled_in", claim["notebook"])
+        if settled_in != claim["notebook"]:
+            raise StudyError(
+                f"Claim {claim['claim_id']} is settled in {settled_in}, but belongs to {claim['notebook']}."
+            )
+        rows.append(claim | {"reason": f"to be measured in {claim['notebook']}"} | found)
+    return pd.DataFrame(rows)[COLUMNS]
+
+
+def save_claims(notebook: Notebook, table: pd.DataFrame) -> None:
+    """Write the ledger, as `claims.csv` beside the report."""
+    with atomic_path(notebook.output / "claims.csv") as path:
+        table.to_csv(path, index=False, lineterminator="\n")
+
+
+def shown(table: pd.DataFrame) -> Markdown:
+    """Claims of the ledger to read, a line each; the last column leads to the chapter that settles it."""
+    lines = ["| Statement | Reported | Measured | Verdict | Chapter |", "|---|---|---|---|---|"]
+    for claim in table.to_dict("records"):
+        words = [str(claim[column]).replace("|", "\\|") for column in ("statement", "reported", "measured", "verdict")]
+        chapter = claim["notebook"]
+        there = "" if claim["verdict"] == "pending" else f"[{chapter.split('_')[0]}]({chapter}.ipynb)"
+        lines.append(f"| {' | '.join(words)} | {there} |")
+    return Markdown("\n".join(lines))
+
+
+def confirmed(condition: object, otherwise: str = "refuted") -> str:
+    """Confirmed where the condition holds, else another verdict."""
+    return "confirmed" if condition else otherwise
+
+
+def of_interval(low: float, high: float) -> str:
+    """Confirmed where all of an interval is above 0, refuted where all is below, partly where it leaves the sign open."""
+    return "confirmed" if low > 0 else "refuted" if high < 0 else "partly"
+
+
+def of_all(met: Iterable[object]) -> str:
+    """Confirmed where all conditions are met, partly where some are, refuted where none is."""
+    conditions = [bool(each) for each in met]
+    return "confirmed" if all(conditions) else "partly" if any(conditions) else "refuted"
 
 
 def within(measured: float, reported: float, tolerance: float) -> bool:

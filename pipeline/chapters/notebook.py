@@ -121,13 +121,13 @@ class Notebook:
     def read_results(self, name: str) -> pd.DataFrame:
         """Results of notebook `name`, of the same run; of those that are kept where this run writes to a scratch folder.
 
-        A run with other parameters than the default ones, in whose folder there are none, gets the committed ones
-        for its own `dataset`, which may be none.
+        Of this notebook itself they are what this run has just saved. A run with other parameters than the default ones, in
+        whose folder there are none, gets the committed ones for its own `dataset`, which may be none.
 
         Raises:
             StudyError: that notebook has not been run.
         """
-        return self._upstream(f"{name}.csv", pd.read_csv)
+        return self._read(name, f"{name}.csv", pd.read_csv)
 
     def read_table(self, name: str, table: str) -> pd.DataFrame:
         """One table of a notebook that analyses data, a row per name and a column per measure; see `read_results`.
@@ -143,7 +143,7 @@ class Notebook:
 
     def read_users(self, name: str) -> pd.DataFrame:
         """Per-user values of notebook `name`; see `read_results`."""
-        return self._upstream(f"users/{name}.parquet", pd.read_parquet)
+        return self._read(name, f"users/{name}.parquet", pd.read_parquet)
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
@@ -263,9 +263,7 @@ class Notebook:
 
     def read_claims(self) -> pd.DataFrame:
         """The ledger of claims of the same run, see `claims`; the kept one where this run writes to a scratch folder."""
-        own, committed = (folder / "claims.csv" for folder in (self.output, self.root / "reports"))
-        table = pd.read_csv(self._existing(committed if self.scratch or not own.exists() else own), dtype=str)
-        return table.fillna("")
+        return pd.read_csv(self._existing(self.upstream("claims.csv")), dtype=str).fillna("")
 
     def read_timings(self) -> pd.DataFrame:
         """What `make timings` measured: machine, device, what, value, unit, data, versions; empty before the first time."""
@@ -290,8 +288,15 @@ class Notebook:
         """Where a file of this run is in the end, relative to the project."""
         return path.relative_to(self.scratch if self.scratch and path.is_relative_to(self.scratch) else self.root)
 
-    def _upstream(self, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    def upstream(self, place: str | Path) -> Path:
+        """A file or folder that other notebooks of the same run wrote; the kept one for a run in a scratch folder or without it."""
+        own = self.output / place
+        return self.root / "reports" / place if self.scratch or not own.exists() else own
+
+    def _read(self, name: str, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         own, committed = (folder / "results" / file for folder in (self.output, self.root / "reports"))
+        if name == self.name:
+            return read(self._existing(own))
         if self.scratch or self.is_default or own.exists():
             return read(self._existing(committed if self.scratch else own))
         frame = read(self._existing(committed))
