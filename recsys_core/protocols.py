@@ -1,18 +1,20 @@
-"""What every protocol measures, and the rule that chooses the epoch.
+"""The protocols: how each one splits, what is measured under it, what validates, and what else sets it apart from the others.
 
-The epoch is chosen on validation with seed 0, then every seed is refitted on training + validation rows for that many epochs, and
-test is read once.
+A number means nothing without its protocol. Under all but `as-reported` the epoch is chosen on validation with seed 0, every seed
+is then refitted on training + validation rows for that many epochs, and test is read once.
 """
 
-from copy import copy
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from recsys_core import evaluate
-from recsys_core.models.base import Recommender
+from recsys_core import splits
+from recsys_core.datasets import Benchmark
+from recsys_core.errors import StudyError, choose
+from recsys_core.interactions import Interactions
 from recsys_core.splits import Split
 
 RANKING = ("hit_ratio", "ndcg", "mrr", "map", "recall", "recall_capped", "precision")
@@ -24,100 +26,105 @@ def _at(names: tuple[str, ...], *cutoffs: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What a protocol measures: ranking metrics, rating metrics, which one is checked, and what counts as relevant.
+class Protocol:
+    """One way to evaluate a model, from the split to the numbers.
 
-    `relevance` maps a suffix of the variant to the least number of stars of a relevant row.
+    `splitter` makes a split of coded rows, and `variants` holds the options of each split that is measured. On test rows, lists
+    are measured by the metrics of `ranking` and, if `rating`, predicted stars by their errors; `main` is the metric that is checked
+    and compared. `validation` tells settings apart on validation rows: "rmse" or "ndcg@K". `relevance` maps a suffix of the variant
+    to the least number of stars of a relevant row. `published` names the options that a data set with published test rows fills.
     """
 
+    name: str
+    splitter: Callable[..., Split]
     ranking: tuple[str, ...] = ()
     rating: bool = False
     main: str = "ndcg@10"
+    validation: str = "ndcg@10"
     relevance: tuple[tuple[str, float], ...] = (("", 0.0),)
+    variants: tuple[dict[str, Any], ...] = ({},)
+    published: tuple[str, ...] = ()
+    replicates: bool = False  # the variants are replicates, so that one seed each is enough
+    leaks: bool = (
+        False  # does as a report did: test rows may train, every seed validates, and validation rows do not train
+    )
+    cold_apart: bool = False  # users with and without training rows are measured apart, too
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
         """Cut-offs of the ranking metrics, ascending."""
         return tuple(sorted({int(name.split("@")[1]) for name in self.ranking}))
 
+    def split(self, rows: Interactions, **options: object) -> Split:
+        """Split coded rows; `options` are the protocol's own. Raises StudyError for one that it does not have and one it lacks."""
+        _, *known = signature(self.splitter).parameters.values()
+        allowed = [each.name for each in known]
+        if unknown := sorted(options.keys() - allowed):
+            raise StudyError(f"Protocol {self.name} has no option {unknown[0]!r}: allowed are {', '.join(allowed)}.")
+        if lacking := [each.name for each in known if each.default is each.empty and each.name not in options]:
+            raise StudyError(f"Protocol {self.name} needs the option {lacking[0]!r}: split by hand and give the split.")
+        return self.splitter(rows, **options)
+
+    def splits(
+        self, rows: Interactions, benchmark: Benchmark | None = None, item_ids: np.ndarray | None = None
+    ) -> list[Split]:
+        """The split of every variant; with a data set's published test rows and its item ids where the protocol takes them."""
+        given = {} if benchmark is None else {"benchmark": benchmark, "item_ids": item_ids}
+        taken = {name: given[name] for name in self.published if name in given}
+        return [self.split(rows, **taken, **variant) for variant in self.variants]
+
+    def final_rows(self, split: Split) -> Interactions:
+        """The rows that the measured models are fitted on."""
+        return split.train if self.leaks else split.refit
+
+    def main_of(self, measured: Collection[str]) -> str:
+        """The main one of the metrics that were measured: of models that were asked for stars alone, the RMSE."""
+        return self.main if self.main in measured else "rmse"
+
 
 _NEXT_ITEM = _at(("hit_ratio", "ndcg", "mrr", *BEYOND_ACCURACY), 10, 25)
-MEASUREMENTS = {
-    "rating-5fold": Measurement(rating=True, main="rmse"),
-    "loo-full": Measurement(_NEXT_ITEM),
-    "loo-sampled": Measurement(_at(("hit_ratio", "ndcg"), 10)),
-    "user-holdout": Measurement(
+_IN_READING_ORDER = (
+    Protocol(
+        "rating-5fold",
+        splits.rating_5fold,
+        rating=True,
+        main="rmse",
+        validation="rmse",
+        variants=tuple({"fold": fold} for fold in range(1, 6)),
+        replicates=True,
+    ),
+    Protocol("loo-full", splits.loo_full, _NEXT_ITEM, published=("benchmark",)),
+    Protocol("loo-sampled", splits.loo_sampled, _at(("hit_ratio", "ndcg"), 10), published=("benchmark", "item_ids")),
+    Protocol(
+        "user-holdout",
+        splits.user_holdout,
         _at(("map", "recall", "precision"), 25),
         rating=True,
         main="recall@25",
         relevance=(("relevant: rated 4+", 4.0), ("relevant: rated", 0.0)),
+        variants=({"fold_in": 0.0}, {"fold_in": 0.8}),
     ),
-    "random-80-10-10": Measurement(_at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
-    "strong-generalization": Measurement(("recall_capped@20", "recall_capped@50", "ndcg@100"), main="ndcg@100"),
-    "temporal": Measurement(_NEXT_ITEM),
-    "as-reported": Measurement(_at(("hit_ratio", "ndcg"), 10), rating=True, main="hit_ratio@10"),
-}
-VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "rating-5fold": [{"fold": fold} for fold in range(1, 6)],
-    "user-holdout": [{"fold_in": 0.0}, {"fold_in": 0.8}],
-}
+    Protocol("random-80-10-10", splits.random_80_10_10, _at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
+    Protocol(
+        "strong-generalization",
+        splits.strong_generalization,
+        ("recall_capped@20", "recall_capped@50", "ndcg@100"),
+        main="ndcg@100",
+    ),
+    Protocol("temporal", splits.temporal, _NEXT_ITEM, cold_apart=True),
+    Protocol(
+        "as-reported",
+        splits.as_reported,
+        _at(("hit_ratio", "ndcg"), 10),
+        rating=True,
+        main="hit_ratio@10",
+        leaks=True,
+    ),
+)
+PROTOCOLS = {each.name: each for each in _IN_READING_ORDER}
 
 
-def measure(model: Recommender, split: Split, train: str = "refit") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure a fitted model on the split's test rows: tidy summary rows and per-user values.
-
-    `train` names the rows it was fitted on, "refit" or "train". The summary has columns variant, metric, value, n_users,
-    n_missing, n_fallback; the per-user frame user, variant and a column per metric, `squared_error` (sum) and `n_rows` for ratings.
-    """
-    plan, known = MEASUREMENTS[split.protocol], getattr(split, train)
-    overlap = split.protocol == "as-reported"
-    summaries, users = [], []
-    rates = plan.rating and model.rates
-    if rates:
-        rated = evaluate.rate(model, known, split.test, split.test_history, overlap)
-        summaries.append(_rating_summary(rated).assign(variant=split.variant))
-        by_user = rated.groupby("user")["squared_error"].agg(["sum", "size"]).reset_index()
-        by_user.columns = ["user", "squared_error", "n_rows"]
-        users.append(by_user.astype({"n_rows": "float64"}).assign(variant=split.variant))
-    if plan.ranking and (split.negatives is not None or split.protocol != "as-reported" or not rates):
-        # Where ratings are no opinions, nothing is liked more than the rest.
-        for suffix, stars in [each for each in plan.relevance if model.train_.explicit or not each[1]]:
-            test = split.test if not stars else split.test.take(split.test.ratings >= stars)
-            task = evaluate.RankingTask(
-                known, test, split.test_history, split.negatives, plan.cutoffs, overlap, split.test.users
-            )
-            for group, ranking in _groups(evaluate.rank(model, task), split.protocol):
-                variant = ", ".join(part for part in (split.variant, suffix, group) if part)
-                summary = ranking.summary()
-                summaries.append(summary[summary["metric"].isin(plan.ranking)].assign(variant=variant))
-                columns = [name for name in plan.ranking if name in ranking.users]
-                users.append(ranking.users[["user", *columns]].assign(variant=variant))
-    # one line a user, ratings beside ranks
-    per_user = pd.concat(users).groupby(["variant", "user"]).first().reset_index()
-    return pd.concat(summaries, ignore_index=True), per_user
-
-
-def _groups(ranking: evaluate.Ranking, protocol: str) -> list[tuple[str, evaluate.Ranking]]:
-    """Under `temporal`, known and cold users are told apart; elsewhere all users are one group."""
-    if protocol != "temporal":
-        return [("", ranking)]
-    known = ranking.users["known"].to_numpy()
-    parts = {"all users": known | True, "known users": known, "cold users": ~known}
-    return [(name, ranking.of(mask)) for name, mask in parts.items() if mask.any()]
-
-
-def _rating_summary(rated: pd.DataFrame) -> pd.DataFrame:
-    mse = rated["squared_error"].mean()
-    right = (rated["predicted"] >= 3.5) == (rated["actual"] >= 4)  # a prediction that rounds to 4 or more says "liked"
-    values = {"mse": mse, "rmse": np.sqrt(mse), "mae": rated["absolute_error"].mean(), "accuracy_liked": right.mean()}
-    return pd.DataFrame({"metric": list(values), "value": list(values.values())}).assign(
-        n_users=rated["user"].nunique(), n_missing=0, n_fallback=rated.loc[rated["fallback"], "user"].nunique()
-    )
-
-
-def select_epochs(model: Recommender, split: Split) -> tuple[Recommender, Recommender]:
-    """Fit on the training rows with seed 0, validated; return that model and a copy with what was chosen: epochs, weights."""
-    if not model.chooses:
-        return model, model
-    selected = copy(model).fit(split.train, split.validation, 0, split.validation_history)
-    return selected, type(model)(**model.hyperparameters | selected.chosen)
+def make_split(protocol: str, interactions: Interactions, **options: object) -> Split:
+    """Split by a protocol's name; `options` are that protocol's own (fold, fold_in, seed, …)."""
+    choose("protocol", protocol, PROTOCOLS)
+    return PROTOCOLS[protocol].split(interactions, **options)

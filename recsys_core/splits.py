@@ -4,10 +4,8 @@ A row's role is a set of flags, so that `as-reported` can show a leak (a row tha
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntFlag
-from inspect import signature
 
 import numpy as np
 
@@ -289,24 +287,3 @@ def thinned(split: Split, share: float, seed: int = 0) -> Split:
         rows = order[(roles[order] & role) > 0]
         roles[rows[round(share * len(rows)) :]] &= np.uint8(255 - role)
     return replace(split, roles=roles, variant=f"{split.variant}, share={share:g}".removeprefix(", "))
-
-
-PROTOCOLS: dict[str, Callable[..., Split]] = {
-    "rating-5fold": rating_5fold,
-    "loo-full": loo_full,
-    "loo-sampled": loo_sampled,
-    "user-holdout": user_holdout,
-    "random-80-10-10": random_80_10_10,
-    "strong-generalization": strong_generalization,
-    "as-reported": as_reported,
-    "temporal": temporal,
-}
-
-
-def make_split(protocol: str, interactions: Interactions, **options: object) -> Split:
-    """Split by a protocol's name; `options` are that protocol's own (fold, fold_in, seed, …)."""
-    choose("protocol", protocol, PROTOCOLS)
-    allowed = list(signature(PROTOCOLS[protocol]).parameters)[1:]
-    if unknown := sorted(options.keys() - allowed):
-        raise StudyError(f"Protocol {protocol} has no option {unknown[0]!r}: allowed are {', '.join(allowed)}.")
-    return PROTOCOLS[protocol](interactions, **options)

@@ -15,6 +15,7 @@ from helpers import invented_movielens as data
 from torch import Tensor
 
 from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.fits import selected, with_chosen
 from pipeline.chapters.gate import TOLERANCES, GivenScores
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import public_versions
@@ -23,10 +24,11 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
 from recsys_core.features import encode
 from recsys_core.interactions import Features, Interactions
+from recsys_core.judging import measure
 from recsys_core.models import EASE, NCF, Bias, EmbeddingRecommender, Popularity, Recommender
 from recsys_core.models.base import fingerprint
-from recsys_core.protocols import MEASUREMENTS, measure, select_epochs
-from recsys_core.splits import PROTOCOLS, Split, make_split
+from recsys_core.protocols import PROTOCOLS, Protocol, make_split
+from recsys_core.splits import Split
 
 
 def notebook(root: Path, policy: str = "free", **more: Any) -> Notebook:
@@ -75,12 +77,13 @@ def test_the_epoch_is_chosen_on_validation_and_test_is_not_read(monkeypatch: pyt
 
     monkeypatch.setattr(Split, "test", property(read_too_early))
     monkeypatch.setattr(Split, "test_history", property(read_too_early))
-    selected, final = select_epochs(ncf(epochs=3, patience=2), split)
-    assert selected.history_ is not None
-    assert isinstance(final, NCF)
-    assert final.epochs == selected.history_.best_epoch
+    model = ncf(epochs=3, patience=2)
+    selection = selected(model, split, 0)
+    final = with_chosen(model, selection)
+    assert selection.curve is not None and isinstance(final, NCF)
+    assert final.epochs == selection.curve["ndcg@10"].argmax() + 1
     assert final.patience is None
-    assert "ndcg@10" in selected.history_.epochs[0]
+    assert model.epochs == 3
 
 
 def test_every_seed_is_refitted_on_training_and_validation_rows(fits: list[Fit], tmp_path: Path) -> None:
@@ -150,21 +153,30 @@ def test_every_row_has_its_provenance(tmp_path: Path) -> None:
     assert rows[list(expected)].drop_duplicates().to_dict("records") == [expected]
     settings = {name: value for name, value in ncf().hyperparameters.items() if name != "device"}  # as asked for
     assert rows["settings_sha256"].unique().tolist() == [fingerprint(settings)[:12]]
-    assert set(MEASUREMENTS["random-80-10-10"].ranking) - set(rows["metric"]) == {"diversity@10", "diversity@25"}
+    assert set(PROTOCOLS["random-80-10-10"].ranking) - set(rows["metric"]) == {"diversity@10", "diversity@25"}
 
 
-@pytest.mark.parametrize("protocol", sorted(set(PROTOCOLS) & set(MEASUREMENTS) - {"as-reported"}))
-def test_every_protocol_measures_what_it_promises(protocol: str) -> None:
-    split = make_split(protocol, encode(data())[0])
-    model = Bias().fit(split.refit)
+@pytest.mark.parametrize(
+    "protocol", [each for each in PROTOCOLS.values() if not each.leaks], ids=lambda each: each.name
+)
+def test_every_protocol_measures_what_it_promises(protocol: Protocol) -> None:
+    split = protocol.splits(encode(data())[0])[0]
+    model = Bias().fit(protocol.final_rows(split))
     rows, users = measure(model, split)
-    plan = MEASUREMENTS[protocol]
-    expected = {name for name in plan.ranking if not name.startswith("diversity")} | (
-        {"mse", "rmse", "mae", "accuracy_liked"} if plan.rating else set()
+    expected = {name for name in protocol.ranking if not name.startswith("diversity")} | (
+        {"mse", "rmse", "mae", "accuracy_liked"} if protocol.rating else set()
     )
     assert set(rows["metric"]) == expected
-    assert plan.main in expected
+    assert protocol.main in expected
     assert len(users)
+
+
+def test_known_and_cold_users_are_told_apart_where_the_protocol_says_so() -> None:
+    rows = encode(data())[0]
+    for name, groups in (("temporal", {"all users", "known users", "cold users"}), ("random-80-10-10", {""})):
+        split = make_split(name, rows)
+        summary = measure(Popularity().fit(split.refit), split)[0]
+        assert set(summary["variant"]) <= groups, name
 
 
 def test_rating_errors_equal_hand_computed_ones() -> None:

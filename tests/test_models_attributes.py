@@ -18,7 +18,7 @@ from recsys_core.interactions import Features, Interactions
 from recsys_core.models import EmbeddingRecommender, JointEmbedding, RecommenderNet, TwoTowerRegressor
 from recsys_core.models.attributes import Attributes, MeanEmbedding, both_genders, perceptron
 from recsys_core.models.demographic import DemographicNet
-from recsys_core.splits import make_split
+from recsys_core.protocols import make_split
 
 YEARS = (1950.0, 1990.0, 1995.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.optimize import lsq_linear
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, mean_ndcg
 from recsys_core.interactions import Interactions
+from recsys_core.judging import judge
 from recsys_core.models import (
     ALS,
     EASE,
@@ -26,8 +28,8 @@ from recsys_core.models import (
     WeightedHybrid,
     WeightedRankingHybrid,
 )
-from recsys_core.protocols import select_epochs
-from recsys_core.splits import Split, make_split
+from recsys_core.protocols import make_split
+from recsys_core.splits import Split
 
 MEMBERS = {"bias": {"item_regularisation": 3.0}, "als": {"embedding_dim": 2}}
 
@@ -35,6 +37,12 @@ MEMBERS = {"bias": {"item_regularisation": 3.0}, "als": {"embedding_dim": 2}}
 def some_rows() -> tuple[Interactions, Interactions]:
     rows, held_out = random_interactions(0, 20, 30, 300), np.arange(300) % 5 == 0
     return rows.take(~held_out), rows.take(held_out)
+
+
+def chosen(hybrid: Recommender, split: Split) -> tuple[Recommender, Recommender]:
+    """A copy that learnt from the training rows, validated, and an unfitted one with what validation chose."""
+    validated = copy(hybrid).fit(split.train, split.validation, judge=judge)
+    return validated, type(hybrid)(**hybrid.hyperparameters | validated.chosen)
 
 
 def pairs(rows: Interactions) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,7 +76,7 @@ def test_members_learn_again_with_their_best_epoch_and_the_weights_of_validation
     split = make_split("rating-5fold", random_interactions(0, 20, 30, 500), fold=1)
     assert isinstance(split, Split)
     hybrid = WeightedHybrid(members={"svd": {"epochs": 4, "learning_rate": 0.1}, "als": {}})
-    selected, final = select_epochs(hybrid, split)
+    selected, final = chosen(hybrid, split)
     assert isinstance(selected, WeightedHybrid) and isinstance(final, WeightedHybrid)
     history = selected.members_["svd"].history_
     assert history is not None
@@ -120,7 +128,7 @@ def test_all_the_weight_on_one_member_ranks_like_that_member(weight: float) -> N
 def test_the_weight_of_a_ranking_is_the_best_tried_on_validation_rows_and_is_kept_afterwards() -> None:
     split = make_split("random-80-10-10", random_interactions(0, 20, 30, 500))
     assert isinstance(split, Split)
-    selected, final = select_epochs(WeightedRankingHybrid(members=RANKERS), split)
+    selected, final = chosen(WeightedRankingHybrid(members=RANKERS), split)
     assert isinstance(selected, WeightedRankingHybrid) and isinstance(final, WeightedRankingHybrid)
     task = RankingTask(split.train, split.validation, cutoffs=(10,))
     for weight, value in selected.tried_.items():

@@ -17,7 +17,7 @@ from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import MODELS
-from recsys_core.splits import make_split
+from recsys_core.protocols import make_split
 
 FAKE = """
 import os

@@ -22,17 +22,16 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, rank
 from recsys_core.features import clean_as_s2, encode
 from recsys_core.interactions import Interactions
+from recsys_core.judging import judge, measure
 from recsys_core.models.baselines import Bias, Popularity
 from recsys_core.models.factorization import SVD
-from recsys_core.protocols import measure
+from recsys_core.protocols import PROTOCOLS, make_split
 from recsys_core.splits import (
-    PROTOCOLS,
     Role,
     Split,
     as_reported,
     loo_full,
     loo_sampled,
-    make_split,
     positions,
     random_80_10_10,
     rating_5fold,
@@ -44,7 +43,7 @@ from recsys_core.splits import (
 )
 
 few = settings(max_examples=25, deadline=None)
-SINGLE_ROLE = [name for name in PROTOCOLS if name != "as-reported"]
+SINGLE_ROLE = [name for name, protocol in PROTOCOLS.items() if not protocol.leaks]
 WITHOUT_SEED = ("loo-full", "temporal")
 
 
@@ -407,8 +406,8 @@ def test_where_ratings_tell_nothing_rankings_are_measured_and_stars_are_neither_
         for model in (Bias(), SVD(epochs=2), Popularity()):
             if split.held_out and isinstance(model, SVD):
                 continue
-            fitted = model.fit(split.train, None if split.held_out else split.validation)
-            measured = set(measure(fitted, split, "train")[0]["metric"])
+            fitted = model.fit(split.train, None if split.held_out else split.validation, judge=judge)
+            measured = set(measure(fitted, split)[0]["metric"])
             assert "precision@25" in measured and "rmse" not in measured
     with pytest.raises(StudyError, match=r"Bias was fitted on ratings that are all 1.*: rank with score\(\)"):
         Bias().fit(rows).predict(torch.tensor([0]), torch.tensor([0]))
@@ -463,8 +462,27 @@ def test_popularity_on_the_ncf_files_gives_the_published_numbers(ncf_ml_1m: Movi
 
 
 def test_an_option_that_a_protocol_does_not_have_is_refused_with_its_own() -> None:
+    rows = make_interactions([(0, 0), (1, 1)], 2, 2)
     with pytest.raises(StudyError, match="Protocol temporal has no option 'fold'"):
-        make_split("temporal", make_interactions([(0, 0), (1, 1)], 2, 2), fold=1)
+        make_split("temporal", rows, fold=1)
+    with pytest.raises(StudyError, match="Protocol as-reported needs the option 'claim'"):
+        PROTOCOLS["as-reported"].splits(rows)
+
+
+def test_a_protocol_splits_once_a_variant_under_its_own_name() -> None:
+    rows = random_interactions(3, 40, 150, 800)
+    for name, protocol in PROTOCOLS.items():
+        splits = [as_reported(rows, "S1")] if protocol.leaks else protocol.splits(rows)
+        assert {split.protocol for split in splits} == {name}
+        assert len({split.variant for split in splits}) == len(splits)
+    assert [split.variant for split in PROTOCOLS["rating-5fold"].splits(rows)] == [f"fold={n}" for n in range(1, 6)]
+
+
+def test_the_measured_models_learn_from_validation_rows_unless_the_protocol_leaks() -> None:
+    rows = random_interactions(3, 40, 150, 800)
+    honest, reported = make_split("random-80-10-10", rows), as_reported(rows, "S2")
+    assert len(PROTOCOLS[honest.protocol].final_rows(honest)) == len(honest.train) + len(honest.validation)
+    assert len(PROTOCOLS[reported.protocol].final_rows(reported)) == len(reported.train)
 
 
 @given(rows=data(), seed=st.integers(0, 100))

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 from pipeline.chapters.study import ROOT
+from recsys_core.protocols import PROTOCOLS
 
 FILES = sorted((ROOT / "recsys_core").rglob("*.py"))
 ALL_FILES = [path for folder in ("recsys_core", "pipeline") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -83,3 +84,53 @@ def test_the_module_knows_neither_the_pipeline_nor_any_notebook() -> None:
     imported = imported_by(FILES)
     assert "recsys_core.errors" in imported
     assert not {name for name in imported if name.split(".")[0] in ("pipeline", "notebooks", "tests", "matplotlib")}
+
+
+def names_a_protocol(node: ast.AST | None, call: str = "") -> bool:
+    """Whether a literal, or one of a literal list, is a protocol's name; its beginning for `startswith`, or in a `query`."""
+    parts = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
+    texts = [each.value for each in parts if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    if call == "startswith":
+        return any(len(text) > 2 and name.startswith(text) for text in texts for name in PROTOCOLS)
+    return any(text == name or (call == "query" and name in text) for text in texts for name in PROTOCOLS)
+
+
+def decides_by_protocol(node: ast.AST) -> bool:
+    """Whether a piece of code compares with a protocol's name, or has it as a key."""
+    if isinstance(node, ast.Compare):
+        return any(map(names_a_protocol, [node.left, *node.comparators]))
+    if isinstance(node, ast.Dict):
+        return any(map(names_a_protocol, node.keys))
+    if isinstance(node, ast.MatchValue):
+        return names_a_protocol(node.value)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        call = node.func.attr
+        comparing = ("eq", "ne", "isin", "startswith", "removeprefix", "query")
+        return call in comparing and any(names_a_protocol(argument, call) for argument in node.args)
+    return False
+
+
+def test_what_decides_by_a_protocols_name_is_found() -> None:
+    found = (
+        'split.protocol == "loo-full"',
+        'protocol in ("temporal", "other")',
+        'protocol.startswith("loo")',
+        '{"rating-5fold": 1}',
+        "rows.query(\"protocol == 'as-reported'\")",
+        'rows["protocol"].isin(["user-holdout"])',
+        'match protocol:\n    case "temporal": pass',
+    )
+    fine = ('make_split("loo-full", rows)', "PROTOCOLS[split.protocol].leaks", 'SPLIT = "temporal"', 'name == "rmse"')
+    for sources, expected in ((found, True), (fine, False)):
+        for source in sources:
+            assert any(map(decides_by_protocol, ast.walk(ast.parse(source)))) == expected, source
+
+
+def test_only_the_protocols_know_what_sets_them_apart() -> None:
+    deciding = {
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '')}"
+        for path in ALL_FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if decides_by_protocol(node)
+    }
+    assert not deciding

@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from pipeline.chapters.tuned import FOLDER, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
-from recsys_core.models import MODELS, Bias, MultVAE
-from recsys_core.splits import Split, make_split
-
-SPACES = tune.read_spaces()
+from recsys_core.models import MODELS
+from recsys_core.models.baselines import Bias
+from recsys_core.models.registry import SEARCHES
+from recsys_core.models.settings import between
+from recsys_core.protocols import make_split
+from recsys_core.splits import Split
 
 
 @pytest.fixture(autouse=True)
@@ -32,46 +34,48 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
-def test_every_setting_that_is_searched_is_one_of_an_existing_model(name: str) -> None:
-    known = {field.name for field in fields(tune.model_of(name))}  # type: ignore[arg-type]
-    entry = SPACES[name]
-    assert set(entry) <= {"model", "title_words", "protocol", "fixed", "space"}
-    assert entry["protocol"] in tune.METRICS
-    assert entry["space"] and set(entry["space"]) <= known
-    assert set(entry.get("fixed", {})) <= known - set(entry["space"])
+@pytest.mark.parametrize("name", sorted(SEARCHES))
+def test_every_setting_that_is_searched_is_one_of_its_model_and_the_rest_is_fixed(name: str) -> None:
+    searched = SEARCHES[name]
+    known = {field.name for field in fields(searched.kind)}  # type: ignore[arg-type]
+    assert searched.space and set(searched.space) <= known
+    assert set(searched.fixed) <= known - set(searched.space)
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", sorted(SEARCHES))
 @pytest.mark.parametrize("end", [0, -1])
 def test_models_accept_both_ends_of_their_space(name: str, end: int) -> None:
+    searched = SEARCHES[name]
     ends = {
-        key: json.dumps(span["choices"][end]) if "choices" in span else span["low" if end == 0 else "high"]
-        for key, span in SPACES[name]["space"].items()
+        key: json.dumps(span[end]) if isinstance(span, list) else (span.low, span.high)[end]
+        for key, span in searched.space.items()
     }
-    settings = tune.suggest(optuna.trial.FixedTrial(ends), SPACES[name]["space"])  # type: ignore[arg-type]
-    model = tune.model_of(name)(**SPACES[name].get("fixed", {}), **settings)
-    assert json.loads(json.dumps({key: getattr(model, key) for key in settings})) == settings
+    settings = tune.suggest(optuna.trial.FixedTrial(ends), searched.space)  # type: ignore[arg-type]
+    model = searched.kind(**searched.fixed, **settings)
+    assert {key: getattr(model, key) for key in settings} == {key: tupled(value) for key, value in settings.items()}
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+def tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHES))
 def test_stated_settings_are_a_trial_where_they_lie_inside(name: str) -> None:
-    space = SPACES[name]["space"]
-    first = tune.stated(tune.model_of(name), space)
+    kind, space = SEARCHES[name].kind, SEARCHES[name].space
+    first = tune.stated(kind, space)
     if first is not None:
-        defaults = {key: getattr(tune.model_of(name)(), key) for key in space}
         found = tune.suggest(optuna.trial.FixedTrial(first), space)  # type: ignore[arg-type]
-        assert found == json.loads(json.dumps(defaults))
+        assert {key: tupled(value) for key, value in found.items()} == {key: getattr(kind(), key) for key in space}
 
 
 def test_stated_settings_outside_the_space_are_no_trial() -> None:
-    assert tune.stated(Bias, {"user_regularisation": {"low": 500.0, "high": 900.0}}) is None
-    assert tune.stated(Bias, {"user_regularisation": {"choices": [500.0]}}) is None
+    assert tune.stated(Bias, {"user_regularisation": between(500.0, 900.0)}) is None
+    assert tune.stated(Bias, {"user_regularisation": [500.0]}) is None
 
 
 def test_the_first_trial_is_the_stated_one_and_the_best_is_the_lowest_error() -> None:
     found = tune.search("bias", "invented", 5, "cpu")
-    assert found["trials"][0]["settings"] == {key: getattr(Bias(), key) for key in SPACES["bias"]["space"]}
+    assert found["trials"][0]["settings"] == {key: getattr(Bias(), key) for key in SEARCHES["bias"].space}
     assert [trial["number"] for trial in found["trials"]] == list(range(5))
     best = min(found["trials"], key=lambda trial: trial["value"])
     assert (found["metric"], found["value"], found["best"]) == ("rmse", best["value"], best["settings"])
@@ -109,7 +113,7 @@ def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.Monk
 
 def test_a_search_under_a_name_of_its_own_is_about_the_model_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "validated", lambda model, split: float(model.likelihood == "logistic"))
-    assert isinstance(tune.model_of("mult_vae_logistic")(), MultVAE)
+    assert SEARCHES["mult_vae_logistic"].kind is MODELS["mult_vae"]
     found = tune.search("mult_vae_logistic", "invented", 2, "cpu")
     assert (found["model"], found["value"]) == ("mult_vae_logistic", 1.0)
 
@@ -138,8 +142,8 @@ def test_a_stored_search_is_skipped_and_another_one_is_not(tmp_path: Path, capsy
 
 def test_a_changed_space_is_searched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tune.tune(tmp_path, ["bias"], "invented", n_trials=2)
-    changed = {"bias": SPACES["bias"] | {"space": {"user_regularisation": {"low": 1.0, "high": 2.0}}}}
-    monkeypatch.setattr(tune, "read_spaces", lambda: changed)
+    changed = replace(SEARCHES["bias"], space={"user_regularisation": between(1.0, 2.0)})
+    monkeypatch.setitem(SEARCHES, "bias", changed)
     assert not tune.is_stored(tmp_path, "bias", "ab" * 32, 2)
 
 
@@ -176,4 +180,4 @@ def test_what_the_study_stores_is_what_its_spaces_ask_for(path: Path) -> None:
     values = [trial["value"] for trial in stored["trials"]]
     assert len(values) == tune.N_TRIALS
     assert stored["value"] == (min if stored["metric"] == "rmse" else max)(values)
-    tune.model_of(path.stem)(**read_tuned(ROOT, path.stem))
+    SEARCHES[path.stem].kind(**read_tuned(ROOT, path.stem))

@@ -25,8 +25,8 @@ from recsys_core.interactions import Interactions
 from recsys_core.models import DSSM, IALS, NCF
 from recsys_core.models.base import Recommender
 from recsys_core.models.ncf import SIZES
+from recsys_core.protocols import make_split
 from recsys_core.sampling import Batches
-from recsys_core.splits import make_split
 
 ML_20M = (138_493, 26_744, 20_000_263)  # users, films, rows
 AT_SCALE = " at ML-20M's size"

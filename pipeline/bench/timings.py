@@ -41,7 +41,7 @@ from recsys_core.interactions import Features, Interactions
 from recsys_core.models import EASE, NCF, DiverseNCF, MultVAE, NeuMF
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.ncf import SIZES, Fusion, PairRecommender
-from recsys_core.splits import make_split
+from recsys_core.protocols import make_split
 from recsys_core.train import resolve_device, train_epoch
 
 TIMINGS = ROOT / "reports" / "timings.csv"

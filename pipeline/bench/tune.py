@@ -14,84 +14,73 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
-import yaml
 
 from pipeline.chapters.study import ROOT
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
-from recsys_core import evaluate
 from recsys_core.datasets import load
 from recsys_core.errors import choose
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
-from recsys_core.models import MODELS, Recommender
-from recsys_core.splits import Split, make_split
+from recsys_core.judging import judge, judge_by
+from recsys_core.models import Recommender
+from recsys_core.models.registry import SEARCHES
+from recsys_core.models.settings import Between
+from recsys_core.protocols import PROTOCOLS, make_split
+from recsys_core.splits import Split
 from recsys_core.titles import with_title_words
 
-SPACES = ROOT / "recsys_core" / "models" / "spaces.yaml"
 N_TRIALS = 30
-METRICS = {"rating-5fold": "rmse", "random-80-10-10": "ndcg@10"}
+Space: TypeAlias = dict[str, list[Any] | Between]
 
 
-def read_spaces() -> dict[str, dict[str, Any]]:
-    """Return what to search, by name: `protocol`, settings `fixed` for all trials, the `space`; where they differ from the default,
-    the `model` (that of the name) and the number of `title_words` that films are told by (0).
-    """
-    spaces: dict[str, dict[str, Any]] = yaml.safe_load(SPACES.read_text(encoding="utf-8"))
-    return spaces
+def protocol_of(kind: type[Recommender]) -> str:
+    """The protocol whose validation rows a search of this model is judged on: of stars where it predicts them, else of ranks."""
+    return "rating-5fold" if kind.traits.predicts_ratings else "random-80-10-10"
 
 
-def model_of(name: str) -> type[Recommender]:
-    """The model that a search is about: one can be searched under several names, such as once for each of its losses."""
-    return MODELS[read_spaces()[name].get("model", name)]
-
-
-def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, Any]:
-    """Draw one value for each setting: `choices` (lists among them are layers), or a range `low` to `high`, perhaps `log`."""
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """Draw one value for each setting: one of a list (lists and tuples among its values are layers), or one of a range."""
     drawn: dict[str, Any] = {}
     for name, span in space.items():
-        if "choices" in span:
-            options = {json.dumps(option): option for option in span["choices"]}  # a trial can hold text, but no lists
+        if isinstance(span, list):
+            options = {json.dumps(option): option for option in span}  # a trial can hold text, but no layers
             drawn[name] = options[str(trial.suggest_categorical(name, list(options)))]
-        elif isinstance(span["low"], int):
-            drawn[name] = trial.suggest_int(name, span["low"], span["high"], log=span.get("log", False))
+        elif isinstance(span.low, int) and isinstance(span.high, int):
+            drawn[name] = trial.suggest_int(name, span.low, span.high, log=span.log)
         else:
-            drawn[name] = trial.suggest_float(name, span["low"], span["high"], log=span.get("log", False))
+            drawn[name] = trial.suggest_float(name, span.low, span.high, log=span.log)
     return drawn
 
 
-def stated(model: type[Recommender], space: dict[str, Any]) -> dict[str, Any] | None:
+def stated(model: type[Recommender], space: Space) -> dict[str, Any] | None:
     """Return the model's own defaults as a trial of this space; None where one of them lies outside."""
-    defaults = json.loads(json.dumps({name: getattr(model(), name) for name in space}))  # tuples become lists
+    defaults = {name: getattr(model(), name) for name in space}
     for name, span in space.items():
-        inside = (
-            defaults[name] in span["choices"] if "choices" in span else span["low"] <= defaults[name] <= span["high"]
-        )
-        if not inside:
+        value = defaults[name]
+        if not (_in_json(value) in _in_json(span) if isinstance(span, list) else span.low <= value <= span.high):
             return None
-    return {name: json.dumps(value) if "choices" in space[name] else value for name, value in defaults.items()}
+    return {name: json.dumps(value) if isinstance(space[name], list) else value for name, value in defaults.items()}
 
 
 def validated(model: Recommender, split: Split) -> float:
     """Fit on the training rows and return the metric on the validation rows; of models that iterate, at their best epoch."""
-    model.fit(split.train, split.validation, 0, split.validation_history)
-    if split.protocol == "rating-5fold":
-        return evaluate.rmse(evaluate.rate(model, split.train, split.validation))
-    return evaluate.mean_ndcg(model, evaluate.RankingTask(split.train, split.validation, cutoffs=(10,)))
+    train, rows, history = split.train, split.validation, split.validation_history
+    model.fit(train, rows, 0, history, judge=judge)
+    return judge_by(PROTOCOLS[split.protocol].validation, model, train, rows, history).measure()
 
 
 def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any]:
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used."""
-    entry = read_spaces()[name]
+    kind, fixed, space = SEARCHES[name].kind, SEARCHES[name].fixed, SEARCHES[name].space
     data = load(dataset)
     rows = encode(data)[0]
-    if "title_words" in entry:
-        rows = with_title_words(rows, data, entry["title_words"])
-    split = make_split(entry["protocol"], rows)
-    kind, fixed, space = model_of(name), entry.get("fixed", {}), entry["space"]
+    if kind.title_words:
+        rows = with_title_words(rows, data, kind.title_words)
+    split = make_split(protocol_of(kind), rows)
     shared = fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
     def objective(trial: optuna.Trial) -> float:
@@ -99,7 +88,7 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
         trial.set_user_attr("settings", settings)
         return round(validated(kind(**shared, **settings), split), 6)
 
-    metric = METRICS[entry["protocol"]]
+    metric = PROTOCOLS[split.protocol].validation
     sampler = optuna.samplers.TPESampler(seed=0)
     study = optuna.create_study(sampler=sampler, direction="minimize" if metric == "rmse" else "maximize")
     if (first := stated(kind, space)) is not None:
@@ -115,15 +104,28 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
 
 
 def _labels(name: str, data_sha256: str, n_trials: int) -> dict[str, Any]:
-    entry = read_spaces()[name]
-    return {
+    """What names a search in its file; a space is written as `choices`, or as `low` and `high`, with `log` where it is drawn so."""
+    searched = SEARCHES[name]
+    labels = {
         "model": name,
-        "protocol": entry["protocol"],
-        "fixed": entry.get("fixed", {}),
-        "space": entry["space"],
+        "protocol": protocol_of(searched.kind),
+        "fixed": searched.fixed,
+        "space": {key: _span(span) for key, span in searched.space.items()},
         "n_trials": n_trials,
         "data_sha256": data_sha256[:12],
     }
+    return dict(_in_json(labels))
+
+
+def _span(span: list[Any] | Between) -> dict[str, Any]:
+    if isinstance(span, list):
+        return {"choices": span}
+    return {"low": span.low, "high": span.high} | ({"log": True} if span.log else {})
+
+
+def _in_json(value: Any) -> Any:
+    """The value as a file would give it back: tuples become lists."""
+    return json.loads(json.dumps(value))
 
 
 def _rounded(value: Any) -> Any:
@@ -150,8 +152,8 @@ def tune(
     Raises:
         StudyError: a model without a search space.
     """
-    chosen = list(names) or sorted(read_spaces())
-    choose("MODELS", chosen, read_spaces())
+    chosen = list(names) or sorted(SEARCHES)
+    choose("MODELS", chosen, SEARCHES)
     sha256 = load(dataset).sha256
     missing = [name for name in chosen if not is_stored(root, name, sha256, n_trials)]
     for name in (name for name in chosen if name not in missing):

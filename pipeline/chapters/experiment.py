@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 from torch.backends.cpu import get_cpu_capability
 
+from pipeline.chapters.fits import Fits, selected
 from pipeline.chapters.gate import Check, Gate, GivenScores
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import CELL, leaderboard, public_versions
@@ -19,62 +19,11 @@ from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
+from recsys_core.judging import judge, measure
 from recsys_core.models.base import Recommender, fingerprint
-from recsys_core.protocols import MEASUREMENTS, VARIANTS, measure
-from recsys_core.splits import Split, make_split
+from recsys_core.protocols import PROTOCOLS
+from recsys_core.splits import Split
 from recsys_core.train import resolve_device
-
-
-class Fits:
-    """The models of one run by seed, each fitted when it is first asked for.
-
-    Validation chooses on the training rows with seed 0; the models learn from these and the validation rows. `as-reported` does as
-    the report did: validation chooses for each seed, and the model learns from the training rows alone. What is chosen already is
-    given as `selections`; `stop_after` see `Recommender.fit`.
-    """
-
-    def __init__(
-        self, model: Recommender, split: Split, selections: dict[int, Selection], stop_after: int | None
-    ) -> None:
-        self.model, self.split, self.stop_after = model, split, stop_after
-        self.as_reported = split.protocol == "as-reported"
-        self.rows = "train" if self.as_reported else "refit"
-        self.selections = dict(selections)
-        self.fitted: dict[int, Recommender] = {}
-
-    def forget(self) -> None:
-        """Drop what was chosen and fitted."""
-        self.selections, self.fitted = {}, {}
-
-    def selection(self, seed: int) -> Selection:
-        """What validation chooses for a seed."""
-        key = seed if self.as_reported else 0
-        if key not in self.selections:
-            self.selections[key] = selected(self.model, self.split, key)
-        return self.selections[key]
-
-    def of(self, seed: int) -> Recommender:
-        """The model of a seed."""
-        if seed not in self.fitted:
-            model = type(self.model)(**vars_of(self.model) | self.selection(seed).chosen)
-            self.fitted[seed] = model.fit(getattr(self.split, self.rows), None, seed, stop_after=self.stop_after)
-        return self.fitted[seed]
-
-
-def vars_of(model: Recommender) -> dict[str, Any]:
-    """Settings of a model, without turning nested models into dictionaries."""
-    return {name: getattr(model, name) for name in model.hyperparameters}
-
-
-def selected(model: Recommender, split: Split, seed: int) -> Selection:
-    """Fit on the training rows, validated, and return what the validation rows chose."""
-    if not model.chooses or not len(split.validation):
-        return Selection({})
-    fitted = copy(model).fit(split.train, split.validation, seed, split.validation_history)
-    history = fitted.history_
-    curve = None if history is None or not history.epochs else pd.DataFrame(history.epochs)
-    return Selection(fitted.chosen, curve, {} if history is None else history.path)
-
 
 LEAST_SEEDS = 3  # stored of a network's main split, so that its spread is known, where fewer are reported
 NO_METRICS = pd.DataFrame(columns=METRIC_COLUMNS)
@@ -114,13 +63,9 @@ class Experiments:
         self.measured: set[str] = set()
 
     def splits(self, protocol: str) -> list[Split]:
-        """All splits of a protocol: five folds, two variants of user-holdout, else one; published rows where the data has them."""
-        options: dict[str, Any] = {}
-        if protocol.startswith("loo") and self.data.benchmark is not None:
-            options = {"benchmark": self.data.benchmark}
-            if protocol == "loo-sampled":
-                options["item_ids"] = self.vocabulary.item_ids
-        return [make_split(protocol, self.rows, **options, **variant) for variant in VARIANTS.get(protocol, [{}])]
+        """All splits of a protocol, such as five folds; published test rows where the data has them."""
+        choose("protocol", protocol, PROTOCOLS)
+        return PROTOCOLS[protocol].splits(self.rows, self.data.benchmark, self.vocabulary.item_ids)
 
     def run(
         self,
@@ -187,7 +132,8 @@ class Experiments:
         What is computed from it belongs into a function given to `Notebook.keep`, so that it is trained only where nothing is kept.
         """
         unfinished = self.notebook.stops_early and model.chaotic
-        fitted = copy(model).fit(rows, validation, seed, history, stop_after=model.beginning if unfinished else None)
+        stop_after = model.beginning if unfinished else None
+        fitted = copy(model).fit(rows, validation, seed, history, stop_after=stop_after, judge=judge)
         began, exact = fitted.history_, {"rows": rows_sha256(rows)}
         path = {} if began is None else began.path
         if not path or not self.notebook.is_default:
@@ -244,9 +190,9 @@ class Experiments:
         for what, values in (("seeds", seeds), ("protocols", protocols)):
             if not values:
                 raise StudyError(f"{what}=[]: give at least one.")
-        choose("protocols", [p for p in protocols if isinstance(p, str)], MEASUREMENTS)
+        choose("protocols", [p for p in protocols if isinstance(p, str)], PROTOCOLS)
         splits = [split for p in protocols for split in ([p] if isinstance(p, Split) else self.splits(p))]
-        splits = [s for s in splits if model.traits.predicts_ratings or MEASUREMENTS[s.protocol].ranking]
+        splits = [s for s in splits if model.traits.predicts_ratings or PROTOCOLS[s.protocol].ranking]
         if not splits:
             raise StudyError(
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
@@ -259,8 +205,8 @@ class Experiments:
 
     @staticmethod
     def _reported(model: Recommender, split: Split, seeds: list[int]) -> list[int]:
-        """The seeds to report; folds are replicates, so that `rating-5fold` takes one seed a fold."""
-        return seeds if model.traits.stochastic and split.protocol != "rating-5fold" else seeds[:1]
+        """The seeds to report: one each of splits that are replicates, and of a model that draws nothing."""
+        return seeds if model.traits.stochastic and not PROTOCOLS[split.protocol].replicates else seeds[:1]
 
     def _runs(self, what: str, cell: Cell, split: Split, fits: Fits, seeds: list[int], main: bool) -> Cell:
         """The cell with the runs of all seeds: stored ones where what is trained all the same confirms them, else fresh ones."""
@@ -313,12 +259,12 @@ class Experiments:
         """Train (or take) the model of a seed and measure it, unless its training was ended before."""
         model = fits.of(seed)
         unfinished = fits.stop_after is not None
-        summary, users = (NO_METRICS, None) if unfinished else measure(model, split, fits.rows)
+        summary, users = (NO_METRICS, None) if unfinished else measure(model, split)
         summary, history = summary[METRIC_COLUMNS], model.history_
-        exact = {"rows": rows_sha256(getattr(split, fits.rows))}
+        exact = {"rows": rows_sha256(model.train_)}
         if history is not None and history.first_batch:
             exact["first batch"] = history.first_batch
-        asked = fits.model if fits.as_reported else model
+        asked = fits.model if fits.protocol.leaks else model
         facts = {"epochs": getattr(asked, "epochs", 0), "parameters": model.n_parameters}
         return Run(seed, summary, users, facts, {} if history is None else history.path, exact, self._made_by())
 
@@ -365,7 +311,7 @@ class Experiments:
     @staticmethod
     def _remember(chosen: dict[tuple[str, str], Selection], name: str, split: Split, fits: Fits, seed: int) -> None:
         """Keep what validation chose, and its curve, on the first split under each protocol."""
-        selection = fits.selections.get(seed if fits.as_reported else 0)
+        selection = fits.selections.get(fits.selecting(seed))
         if selection is not None and selection.curve is not None:
             chosen.setdefault((name, split.protocol), selection)
 

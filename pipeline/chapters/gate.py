@@ -29,7 +29,7 @@ from torch import Tensor
 from pipeline.chapters.store import Cell, Run, Store
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
-from recsys_core.protocols import MEASUREMENTS
+from recsys_core.protocols import PROTOCOLS
 
 GIVEN, EXACT, SOLVED = 1e-9, 1e-6, 1e-4  # relative
 ROUNDING = 1.1e-6  # imported runs have six decimals
@@ -133,8 +133,8 @@ class Gate:
 
     def end(self, what: str, model: Recommender, cell: Cell, fresh: Run) -> list[Check]:
         """Compare what was measured: every metric of a model without chance, the main one of any other."""
-        stored, protocol = cell.runs[fresh.seed], cell.identity.protocol
-        main = main_metric(protocol, fresh)
+        stored, protocol = cell.runs[fresh.seed], PROTOCOLS[cell.identity.protocol]
+        main = protocol.main_of(set(fresh.metrics["metric"]))
         if model.chaotic:
             return [self.predicted(f"{what}, {main}", main, cell, fresh)]
         share = SOLVED if model.traits.stochastic else EXACT
@@ -174,10 +174,10 @@ class Gate:
         rows = []
         for content in self.store.contents():
             runs, protocol = content["runs"], content["identity"]["protocol"]
-            if len(runs) < 2 or protocol not in MEASUREMENTS:
+            if len(runs) < 2 or protocol not in PROTOCOLS:
                 continue
             metrics = [_by_metric(run["metrics"]) for run in runs.values()]
-            metric = MEASUREMENTS[protocol].main if MEASUREMENTS[protocol].main in metrics[0] else "rmse"
+            metric = PROTOCOLS[protocol].main_of(metrics[0])
             values = [each[metric] for each in metrics if each.get(metric) is not None]
             if len(values) > 1:
                 family = _family(content["identity"]["model"])
@@ -187,15 +187,9 @@ class Gate:
     @cached_property
     def n_compared(self) -> int:
         """Cells whose end is compared when a study is made: those of networks whose beginning is stored."""
-        contents = (each for each in self.store.contents() if each["identity"]["protocol"] in MEASUREMENTS)
+        contents = (each for each in self.store.contents() if each["identity"]["protocol"] in PROTOCOLS)
         cells = (content["runs"].values() for content in contents)
         return max(1, sum(any(run["path"] for run in runs) for runs in cells))
-
-
-def main_metric(protocol: str, run: Run) -> str:
-    """The metric of a protocol that gates; "rmse" where the run has it not."""
-    main = MEASUREMENTS[protocol].main
-    return main if main in set(run.metrics["metric"]) else "rmse"
 
 
 def _by_metric(metrics: dict[str, dict[str, list[float]]]) -> dict[str, float]:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:  # loading it takes two seconds, and chapters that train nothi
 BOARD = ["model", "mae", "rmse", "rmse sd", "settings", "parameters", "rmse low", "rmse high", "p"]
 
 
-def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bias") -> pd.DataFrame:
-    """One line a model and settings under `rating-5fold`, the best first.
+def rating_board(
+    results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bias", protocol: str = "rating-5fold"
+) -> pd.DataFrame:
+    """One line a model and settings under a protocol of folds, the best first.
 
     Columns: model, settings, parameters, rmse and mae (stars, mean over folds), `rmse sd` (over folds), `rmse low` and `rmse high`
     (95 %, bootstrap over users with all their rows), `p` (paired permutation test of users' mean squared errors against the
@@ -28,7 +30,7 @@ def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bi
     there with stated and with tuned settings is called "<model> (stated)" in the former. What was run on fewer folds than others
     or on parts of folds is left out; of no rows there is no line.
     """
-    results, users = (_named(frame[_is_fold(frame)]) for frame in (results, users))
+    results, users = (_named(frame[_is_fold(frame, protocol)]) for frame in (results, users))
     results = results[_complete(results)]
     rows = results[results["metric"].isin(["rmse", "mae"])]
     if rows.empty:
@@ -50,12 +52,12 @@ def with_settings(rows: pd.DataFrame, settings: str) -> pd.DataFrame:
     return rows[mine | ~rows["model"].isin(rows.loc[mine, "model"])]
 
 
-def user_errors(users: pd.DataFrame, model: str, folds: str = r"fold=\d") -> pd.Series:
+def user_errors(users: pd.DataFrame, model: str, folds: str = r"fold=\d", protocol: str = "rating-5fold") -> pd.Series:
     """Mean squared error of each user (the index) over the test rows of all folds, or of those whose variant matches `folds`.
 
     `users` are per-user values of one kind of settings. Raises StudyError where there are none of the model, or several of a fold.
     """
-    mine = users[(users["model"] == model) & (users["protocol"] == "rating-5fold")]
+    mine = users[(users["model"] == model) & (users["protocol"] == protocol)]
     mine = mine[mine["variant"].astype(str).str.fullmatch(folds)]
     if mine.empty or mine.duplicated(["variant", "user"]).any():
         raise StudyError(f"{model}: {len(mine)} rows of users for {folds}, where one a user and fold is needed.")
@@ -80,8 +82,8 @@ def in_words(comparison: pd.Series, level: float = 0.05) -> str:
     return "better than" if comparison["difference"] < 0 else "worse than"
 
 
-def _is_fold(rows: pd.DataFrame) -> pd.Series:
-    return (rows["protocol"] == "rating-5fold") & rows["variant"].astype(str).str.fullmatch(r"fold=\d")
+def _is_fold(rows: pd.DataFrame, protocol: str) -> pd.Series:
+    return (rows["protocol"] == protocol) & rows["variant"].astype(str).str.fullmatch(r"fold=\d")
 
 
 def _complete(rows: pd.DataFrame) -> pd.Series:

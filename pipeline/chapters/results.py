@@ -14,7 +14,6 @@ from recsys_core.statistics import bootstrap_interval
 CELL = ["protocol", "variant", "dataset", "model", "settings"]  # what one leaderboard line stands for
 LIBRARIES = ("numpy", "scipy", "torch")
 DETERMINISTIC_TOLERANCE = 1e-6
-LARGEST_RELATIVE_TOLERANCE = 0.03
 
 
 def public_versions() -> str:
@@ -55,29 +54,3 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
                 line[f"{metric} low"], line[f"{metric} high"] = bootstrap_interval(mine[metric].to_numpy(np.float64))
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def check_against(committed: pd.DataFrame, fresh: pd.DataFrame, metric: str, stochastic: bool) -> float:
-    """Assert that a fresh value of `metric` equals the committed one; return the tolerance that was used.
-
-    Deterministic models must agree to 1e-6; others within the smaller of the spread over the committed seeds and 3 %, but
-    never less than 1e-6 (stored values are rounded). `fresh` holds the rows of one model, protocol and seed. Raises StudyError
-    with both values where they differ, or where the committed table has no such row.
-    """
-    row = fresh.loc[fresh["metric"] == metric].iloc[0]
-    labels = committed[[*CELL, "metric"]].astype(object).fillna("")  # an empty variant comes back from a file as NaN
-    same = committed[(labels == row[[*CELL, "metric"]].fillna("")).all(axis=1)]
-    stored = same.loc[same["seed"] == row["seed"], "value"]
-    name = f"{row['model']}, {row['protocol']} {row['variant']}, seed {row['seed']}, {metric}"
-    if stored.empty:
-        raise StudyError(f"No committed result for {name}: run `make study` and commit what it writes.")
-    tolerance = DETERMINISTIC_TOLERANCE
-    if stochastic:
-        spread = same["value"].std() if len(same) > 1 else np.inf
-        tolerance = max(tolerance, min(spread, LARGEST_RELATIVE_TOLERANCE * abs(stored.iloc[0])))
-    if not abs(row["value"] - stored.iloc[0]) <= tolerance:
-        raise StudyError(
-            f"{name}: {row['value']:.6f} now, {stored.iloc[0]:.6f} committed, more than {tolerance:.6f} apart: "
-            "the stored result is stale (run `make study`), or the code has changed what it computes."
-        )
-    return tolerance

@@ -23,7 +23,8 @@ from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.storage import check_place
-from recsys_core.splits import Split, make_split
+from recsys_core.protocols import make_split
+from recsys_core.splits import Split
 
 MENU = """
 1  Enter age, gender, occupation and zip code

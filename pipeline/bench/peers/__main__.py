@@ -32,7 +32,7 @@ from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
-from recsys_core.splits import make_split
+from recsys_core.protocols import make_split
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "study.py"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pipeline.chapters.fits import selected, with_chosen
 from pipeline.chapters.study import ROOT
 from pipeline.chapters.tuned import read_tuned
 from recsys_core import evaluate
@@ -14,8 +15,7 @@ from recsys_core.datasets import load
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
 from recsys_core.models import MODELS
-from recsys_core.protocols import select_epochs
-from recsys_core.splits import make_split
+from recsys_core.protocols import make_split
 
 
 def prepare(
@@ -38,7 +38,7 @@ def prepare(
     if file or passes in settings:
         kind(**chosen | ({passes: 1} if passes else {})).fit(rows)
     else:
-        model = select_epochs(model, split)[1]
+        model = with_chosen(model, selected(model, split, 0))
 
     def rmse() -> float:
         return float(evaluate.rmse(evaluate.rate(model, rows, split.test)))
