@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features
-from recsys_core.models.attributes import VectorNetwork
+from recsys_core.models.attribute_networks import VectorNetwork
 
 
 class VectorIndex:

@@ -15,9 +15,9 @@ import torch
 from pipeline.chapters import kept
 from pipeline.chapters.store import FOLDER, METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
 from pipeline.chapters.study import ROOT
-from pipeline.chapters.vectors import VectorProfile
 from recsys_core.errors import StudyError
 from recsys_core.models import EASE, GMF, IALS, NCF, Bias, JointEmbedding, Recommender, WeightedRankingHybrid
+from recsys_core.models.vector_profile import VectorProfile
 
 
 def identity(**changes: Any) -> Identity:

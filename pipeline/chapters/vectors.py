@@ -1,52 +1,19 @@
-"""What the chapters on vector search need beyond the models: histories as vectors, recall of an index, a map of the films."""
+"""What the chapters on vector search need beyond the models: recall of an index, and a map of the films."""
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass
-from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from pipeline.chapters import plots
-from recsys_core.interactions import Features, Interactions
-from recsys_core.models.attributes import VectorNetwork
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.interactions import Features
+from recsys_core.models.attribute_networks import VectorNetwork
 from recsys_core.retrieval import VectorIndex
 
 SHADES = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, plots.PURPLE, plots.INDIGO, plots.OLIVE, plots.BROWN)
-
-
-@dataclass(kw_only=True)
-class VectorProfile(Recommender):
-    """Ranks by the cosine with the mean vector of the films in the user's history, so that any history can be folded in.
-
-    The film vectors are those of `network`, an unfitted model that is fitted on the same rows.
-    """
-
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
-    chaotic: ClassVar[bool] = True
-
-    network: VectorNetwork
-
-    def _fit(self, task: FitTask) -> None:
-        network = copy(self.network).fit(task.train, seed=task.seed, stop_after=task.stop_after)
-        self.vectors_, self.history_ = network.item_vectors().cpu(), network.history_
-
-    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        profile = torch.as_tensor(history.binary[users.cpu().numpy()] @ self.vectors_.numpy())
-        return F.normalize(profile, dim=1) @ self.vectors_.T
-
-    def _state(self) -> dict[str, Tensor]:
-        return {"vectors": self.vectors_}
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        self.vectors_ = state["vectors"]
 
 
 def recall_of(found: Tensor, exact: Tensor) -> float:

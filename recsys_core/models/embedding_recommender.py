@@ -1,4 +1,4 @@
-"""S2.1: user and item embeddings, joined with the attributes of both, through one hidden layer to a rating.
+"""EmbeddingRecommender of report S2, a network on cleaned ML-100K: embeddings and attributes of both through one hidden layer.
 
     rating / 5 = w · ReLU(BatchNorm(W [p_u ; q_i ; x_u ; y_i] + b)) + c
 
@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork
+from recsys_core.models.attribute_networks import AttributeNet, RatingNetwork
+from recsys_core.models.attributes import Attributes
 from recsys_core.models.base import Traits
+from recsys_core.models.layers import MeanEmbedding
 from recsys_core.models.registry import recommender
+from recsys_core.models.settings import between, setting
 
 STARS = 5.0
 
@@ -57,11 +60,12 @@ class EmbeddingRecommender(RatingNetwork):
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True)
     scale: ClassVar[float] = STARS
 
-    epochs: int = 7
-    batch_size: int = 1024
-    learning_rate: float = 3e-3
-    embedding_dim: int = 32
-    hidden_dim: int = 64
+    epochs: int = setting(7, search=30, fast=12)
+    embedding_dim: int = setting(32, least=1, search=[8, 16, 32, 64], other=8)
+    hidden_dim: int = setting(64, least=1, search=[32, 64, 128], other=16)
+    learning_rate: float = setting(3e-3, search=between(0.0003, 0.01, log=True), fast=0.01)
+    weight_decay: float = setting(0.0, search=between(1e-7, 1e-3, log=True))
+    batch_size: int = setting(1024, search=[512, 1024, 2048, 4096], fast=256)
 
     def _user_attributes(self, features: Features) -> Features:
         return features.without("zip")

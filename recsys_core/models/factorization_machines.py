@@ -4,8 +4,8 @@ A field is an id or a group of attribute columns: user, gender, occupation, age;
 has a weight w_f and a vector v_f (D,): a lookup for ids, the sum of value × column vector over the columns of an attribute.
 
     FM      (Rendle 2010, eq. 1)                rating = w_0 + Σ_f w_f + Σ_{f<g} v_f · v_g
-    DeepFM  (Guo et al. 2017, eq. 1 to 4)       rating = FM + perceptron([v_1 … v_F])                       the same v_f
-    DLRM    (Naumov et al. 2019, section 2.1)   rating = perceptron([z ; v_f · v_g for all f < g])           z = perceptron(numbers)
+    DeepFM  (Guo et al. 2017, eq. 1 to 4)       rating = FM + MLP([v_1 … v_F])                       the same v_f
+    DLRM    (Naumov et al. 2019, section 2.1)   rating = MLP([z ; v_f · v_g for all f < g])          z = MLP(numbers)
 
 DLRM has no w_f, and age and year are not fields but its numbers: z is one more vector among the v_f. All are trained on squared
 error in stars with Adam, where the papers on DeepFM and DLRM predict clicks; w_0 starts at the training mean. An id without
@@ -14,16 +14,19 @@ factorisation (.934) that FM is with user and item ids alone.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork, perceptron
+from recsys_core.models.attribute_networks import AttributeNet, RatingNetwork
+from recsys_core.models.attributes import Attributes
 from recsys_core.models.base import Traits
+from recsys_core.models.layers import MLP, MeanEmbedding
 from recsys_core.models.registry import recommender
+from recsys_core.models.settings import between, setting
 
 
 def pairwise_sum(vectors: Tensor) -> Tensor:
@@ -80,12 +83,20 @@ class FieldNet(AttributeNet):
 
 
 class DeepFMNet(FieldNet):
-    """Weights (the first of the W numbers of a field), dot products of the other D, and a perceptron on the same D."""
+    """Weights (the first of the W numbers of a field), dot products of the other D, and an MLP on the same D."""
 
-    def __init__(self, *arguments: Any, layers: tuple[int, ...] | None = None, dropout: float = 0.0) -> None:
-        super().__init__(*arguments)
-        n_inputs = self.n_fields * (self.user_fields.columns.shape[1] - 1)
-        self.deep = None if layers is None else perceptron(n_inputs, (*layers, 1), dropout)
+    def __init__(
+        self,
+        train: Interactions,
+        sides: tuple[Attributes, Attributes],
+        width: int,
+        std: float,
+        layers: tuple[int, ...] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(train, sides, width, std)
+        n_inputs = self.n_fields * (width - 1)
+        self.deep = None if layers is None else MLP(n_inputs, (*layers, 1), dropout)
 
     def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """Return (B,) stars; without layers, those of the factorisation machine."""
@@ -97,18 +108,25 @@ class DeepFMNet(FieldNet):
 
 
 class DLRMNet(FieldNet):
-    """Numbers through the bottom perceptron, dot products of all pairs of vectors, both through the top perceptron."""
+    """Numbers through the bottom MLP, dot products of all pairs of vectors, both through the top MLP."""
 
     groups: ClassVar[tuple[str, ...]] = ("gender", "occupation_", "genre_")
     lower: Tensor
 
-    def __init__(self, *arguments: Any, bottom_layers: tuple[int, ...], top_layers: tuple[int, ...]) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        train: Interactions,
+        sides: tuple[Attributes, Attributes],
+        width: int,
+        std: float,
+        bottom_layers: tuple[int, ...],
+        top_layers: tuple[int, ...],
+    ) -> None:
+        super().__init__(train, sides, width, std)
         self.ages, self.years = self.users.positions("age"), self.items.positions("year")
-        width = self.user_fields.columns.shape[1]
-        self.bottom = perceptron(len(self.ages) + len(self.years), (*bottom_layers, width))
+        self.bottom = MLP(len(self.ages) + len(self.years), (*bottom_layers, width))
         self.register_buffer("lower", torch.tril_indices(1 + self.n_fields, 1 + self.n_fields, -1), persistent=False)
-        self.top = perceptron(width + self.lower.shape[1], (*top_layers, 1))
+        self.top = MLP(width + self.lower.shape[1], (*top_layers, 1))
 
     def user_vectors(self, users: Tensor, inputs: Tensor) -> Tensor:
         """Return the user's age and fields."""
@@ -140,8 +158,12 @@ class FM(RatingNetwork):
     unread: ClassVar[tuple[str, ...]] = ("zip", "month")
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "year")
 
-    embedding_dim: int = 10
-    embedding_std: float = 0.01
+    epochs: int = setting(20, fast=12)
+    embedding_dim: int = setting(10, least=1, search=[5, 10, 20, 40], other=4)
+    embedding_std: float = setting(0.01, least=0, search=between(0.01, 0.1, log=True), fast=0.1, other=0.5)
+    learning_rate: float = setting(1e-3, search=between(0.0003, 0.01, log=True), fast=0.02)
+    weight_decay: float = setting(0.0, search=between(1e-7, 1e-3, log=True))
+    batch_size: int = setting(2048, search=[512, 1024, 2048, 4096], fast=256)
 
     def _item_attributes(self, features: Features) -> Features:
         """Genre flags divided by their number in a film: their field is the mean of the genres' vectors."""
@@ -157,17 +179,23 @@ class FM(RatingNetwork):
 @recommender("deepfm", title="DeepFM", family="factorisation machines")
 @dataclass(kw_only=True)
 class DeepFM(FM):
-    """Factorisation machine and perceptron with shared vectors.
+    """Factorisation machine and MLP with shared vectors.
 
     The paper's layers (400, 400, 400) with dropout .5 are for millions of clicks; on 100,000 ratings small ones do as well.
     """
 
-    layers: tuple[int, ...] = (64, 32)
-    dropout: float = 0.0
+    epochs: int = setting(20, fast=8)
+    embedding_std: float = setting(0.01, fast=0.01)
+    learning_rate: float = setting(1e-3, fast=0.01)
+    batch_size: int = setting(2048, fast=128)
+    layers: tuple[int, ...] = setting(
+        (64, 32), least=1, search=[[32], [64, 32], [128, 64], [128, 128, 128]], fast=(32,), other=(16,)
+    )
+    dropout: float = setting(0.0, least=0, below=1, search=between(0.0, 0.5), other=0.5)
 
     def _build(self, train: Interactions) -> nn.Module:
         parts = train, self._sides(train), 1 + self.embedding_dim, self.embedding_std
-        return DeepFMNet(*parts, layers=self.layers, dropout=self.dropout)
+        return DeepFMNet(*parts, self.layers, self.dropout)
 
 
 @recommender("dlrm", title="DLRM", family="factorisation machines")
@@ -175,9 +203,11 @@ class DeepFM(FM):
 class DLRM(FM):
     """Deep learning recommendation model."""
 
-    bottom_layers: tuple[int, ...] = (64,)
-    top_layers: tuple[int, ...] = (64, 32)
+    learning_rate: float = setting(1e-3, fast=0.005)
+    batch_size: int = setting(2048, fast=128)
+    bottom_layers: tuple[int, ...] = setting((64,), least=1, search=[[32], [64], [64, 32]], other=(8,))
+    top_layers: tuple[int, ...] = setting((64, 32), least=1, search=[[32], [64, 32], [128, 64]], other=(8,))
 
     def _build(self, train: Interactions) -> nn.Module:
         parts = train, self._sides(train), self.embedding_dim, self.embedding_std
-        return DLRMNet(*parts, bottom_layers=self.bottom_layers, top_layers=self.top_layers)
+        return DLRMNet(*parts, self.bottom_layers, self.top_layers)

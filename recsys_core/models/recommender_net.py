@@ -1,4 +1,4 @@
-"""S1.1 RecommenderNet: who the user is and what the film is, embedded, through three layers to a rating.
+"""RecommenderNet of report S1, a network on ML-100K with a menu: who one is and what a film is, through three layers to stars.
 
     x = [zip_u ; occupation_u ; a age_u + b ; G gender_u + g ; year_i ; genres_i]        embeddings and maps of one size e
     rating = low + (high - low) σ(w · ReLU(BN(W_2 dropout(ReLU(BN(W_1 x))))) + c)
@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.attributes import AttributeNet, Attributes, MeanEmbedding, RatingNetwork
+from recsys_core.models.attribute_networks import AttributeNet, RatingNetwork
+from recsys_core.models.attributes import Attributes
 from recsys_core.models.base import Traits
+from recsys_core.models.layers import MeanEmbedding
 from recsys_core.models.registry import recommender
+from recsys_core.models.settings import between, setting
 
 
 def _labels(side: Attributes, column: str) -> Tensor:
@@ -43,9 +46,13 @@ class DemographicNet(AttributeNet):
         self.age = nn.Linear(len(users.positions("age")), size)
         self.gender = nn.Linear(len(users.positions("gender")), size)
         self.layers = nn.Sequential(
-            *(nn.Linear(5 * size + len(items.positions("genre_")), 128), nn.BatchNorm1d(128), nn.ReLU()),
+            nn.Linear(5 * size + len(items.positions("genre_")), 128),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
             nn.Dropout(dropout),
-            *(nn.Linear(128, 64), nn.BatchNorm1d(64), nn.ReLU()),
+            nn.Linear(128, 64),
+            nn.BatchNorm1d(64),
+            nn.ReLU(),
             nn.Linear(64, 1),
         )
         self.low, self.high = float(train.ratings.min()), float(train.ratings.max())
@@ -80,9 +87,12 @@ class RecommenderNet(RatingNetwork):
     traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True, stochastic=True, predicts_ratings=True)
     numbers: ClassVar[tuple[str, ...] | None] = ("age",)
 
-    epochs: int = 200
-    embedding_dim: int = 16
-    dropout: float = 0.2
+    epochs: int = setting(200, search=30, fast=5)
+    embedding_dim: int = setting(16, least=1, search=[4, 8, 16, 32], other=4)
+    dropout: float = setting(0.2, least=0, below=1, search=between(0.0, 0.5), other=0.5)
+    learning_rate: float = setting(1e-3, search=between(0.0003, 0.01, log=True))
+    weight_decay: float = setting(0.0, search=between(1e-7, 1e-3, log=True))
+    batch_size: int = setting(2048, search=[512, 1024, 2048, 4096], fast=256)
 
     def _build(self, train: Interactions) -> nn.Module:
         return DemographicNet(train, self._sides(train), self.embedding_dim, self.dropout)
