@@ -46,7 +46,14 @@ class Hybrid(Recommender):
     def _fit(self, task: FitTask) -> None:
         self.members_ = self._build()
         for member in self.members_.values():
-            member.fit(task.train, task.validation, task.seed, task.validation_history, stop_after=task.stop_after)
+            member.fit(
+                task.train,
+                task.validation,
+                task.seed,
+                task.validation_history,
+                stop_after=task.stop_after,
+                judge=task.judge,
+            )
         stated = getattr(self, self.choice)
         self.choice_ = torch.as_tensor(np.asarray(self._choose(task) if stated is None else stated))
 
