@@ -470,7 +470,9 @@ def uneven(name: str) -> Interactions:
 
 
 def kinds(hint: Any) -> set[Any]:
-    """The plain types in a type hint: those of its parts, for `tuple[int, ...] | None` int and None's."""
+    """The plain types in a type hint: those of its parts, for `tuple[int, ...] | None` int and None's; a dictionary is one."""
+    if typing.get_origin(hint) is dict:
+        return {dict}
     parts = [part for part in typing.get_args(hint) if part is not ...]
     return set().union(*map(kinds, parts)) if parts else {hint}
 
@@ -480,9 +482,9 @@ def test_every_number_states_a_bound_or_that_it_has_none_and_every_text_what_it_
     hints, known = typing.get_type_hints(MODELS[name]), settings.settings_of(MODELS[name])
     for key, said in known.items():
         stated = {bound for bound in ("least", "above", "among") if getattr(said, bound) is not settings.NOT_GIVEN}
-        if kinds(hints[key]) & {int, float} and not typing.get_origin(hints[key]) is dict:
+        if kinds(hints[key]) & {int, float}:
             assert stated, f"{key}: state setting(…, least=…); least=-np.inf where it has none"
-        if str in kinds(hints[key]) and typing.get_origin(hints[key]) is not dict and key != "device":
+        if str in kinds(hints[key]) and key != "device":
             assert "among" in stated, f"{key}: state setting(…, among=…)"
 
 
