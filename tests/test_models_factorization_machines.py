@@ -9,8 +9,7 @@ import pytest
 import torch
 from test_models_attributes import nobody, one, people
 
-from recsys_core.models import DLRM, FM, DeepFM
-from recsys_core.models.factorization_machines import pairwise_sum
+from recsys_core.models.factorization_machines import DLRM, FM, DeepFM, pairwise_sum
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2,
@@ -52,7 +51,7 @@ def machine(model: FM, vectors: np.ndarray) -> float:
 
 
 def climbed(model: FM, name: str, inputs: np.ndarray) -> np.ndarray:
-    """A perceptron whose linear layers stand in its state in order."""
+    """An MLP whose linear layers stand in its state in order."""
     learnt = state(model)
     weights = [key for key in learnt if key.startswith(f"{name}.") and key.endswith("weight")]
     for key in weights:
@@ -92,7 +91,7 @@ def test_without_attributes_fm_is_the_biased_matrix_factorisation() -> None:
     np.testing.assert_allclose(model.score(torch.arange(39))[:, :29], expected, rtol=1e-4)
 
 
-def test_deepfm_is_fm_plus_a_perceptron_on_the_same_vectors() -> None:
+def test_deepfm_is_fm_plus_an_mlp_on_the_same_vectors() -> None:
     model = DeepFM(**SETTINGS, layers=(6, 5)).fit(people())
     vectors = field_vectors(model, *PAIR)
     deep = climbed(model, "deep", vectors[:, 1:].ravel())
@@ -125,7 +124,7 @@ def test_users_and_items_without_training_rows_have_the_mean_vector(model: FM) -
     columns, values = train.user_features.columns, train.user_features.values[39].tolist()
     new = model.score(torch.tensor([0]), nobody(30), one(values, columns))
     untrained = fields.user_vectors(torch.tensor([39]), fields.users.table[[39]])
-    torch.testing.assert_close(new, model._all_items(untrained).detach())
+    torch.testing.assert_close(new, model.score_encoded(untrained))
 
 
 def test_training_starts_at_the_mean_rating() -> None:

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from boards import PLAYERS, board_of, build, fitted
 from helpers import invented_movielens
 
 from pipeline.bench.retrieval import measure_retrieval
 from pipeline.chapters.vectors import (
-    VectorProfile,
     draw_latencies,
     film_map,
     latencies,
@@ -22,7 +20,6 @@ from pipeline.chapters.vectors import (
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.interactions import Features
-from recsys_core.models.attributes import VectorNetwork
 from recsys_core.titles import title_words, with_title_words
 
 
@@ -60,21 +57,6 @@ def test_the_map_is_the_same_each_time_and_keeps_groups_apart() -> None:
     within = np.linalg.norm(groups - groups.mean(1, keepdims=True), axis=2).max()
     between = np.linalg.norm(groups.mean(1)[:, None] - groups.mean(1)[None], axis=2)
     assert within < between[~np.eye(3, dtype=bool)].min()
-
-
-def test_a_profile_ranks_by_the_cosine_with_the_mean_of_the_history() -> None:
-    network = build("dssm")
-    assert isinstance(network, VectorNetwork)
-    train = board_of("dssm")
-    profile = VectorProfile(network=network).fit(train)
-    trained = fitted("dssm")
-    assert isinstance(trained, VectorNetwork)
-    vectors = trained.item_vectors()
-    mean = torch.stack([vectors[torch.as_tensor(train.items[train.users == user])].mean(0) for user in range(3)])
-    expected = torch.nn.functional.normalize(mean, dim=1) @ vectors.T
-    torch.testing.assert_close(profile.score(PLAYERS[:3]), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(profile.score(PLAYERS[:3], train), expected, rtol=1e-4, atol=1e-5)
-    assert profile.history_ is not None and profile.history_.path  # how its network's training began can be compared
 
 
 def test_the_benchmark_measures_each_catalogue_on_one_thread_and_gives_the_threads_back() -> None:
