@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from recsys_core.errors import StudyError
@@ -99,3 +100,18 @@ class Rows:
             sizes[-2:] = [self.batch_size + 1]
         for rows in order.split(sizes):
             yield tuple(column.index_select(0, rows) for column in self.columns)
+
+
+class Vectors:
+    """Shuffled batches of the non-empty rows of a sparse (N, W) matrix, each made dense only for its step: one (B, W) tensor."""
+
+    def __init__(self, matrix: sparse.csr_matrix, batch_size: int, device: torch.device) -> None:
+        self.matrix = matrix[np.diff(matrix.indptr) > 0]
+        self.batch_size = batch_size
+        self.device = device
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Yield every row once, in random order."""
+        order = torch.randperm(self.matrix.shape[0], generator=generator, device=self.device).cpu()
+        for rows in order.split(self.batch_size):
+            yield (torch.as_tensor(self.matrix[rows.numpy()].toarray(), device=self.device),)

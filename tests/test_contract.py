@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -577,7 +577,6 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("ncf", "layers", (8, 0)),
         ("ncf", "activation", "gelu"),
         ("ncf", "embedding_std", -0.1),
-        ("gmf", "embedding_dim", 0),
         ("neumf", "gmf_dim", 0),
         ("neumf", "pretrain_epochs", -1),
         ("neumf", "layers", ()),

@@ -8,9 +8,10 @@ import torch
 from boards import PLAYERS, board, fitted, rows_of
 from scipy.special import expit
 
+from recsys_core import budget
 from recsys_core.interactions import Interactions
-from recsys_core.models import ItemAutoRec, UserAutoRec, autoencoders
-from recsys_core.models.autoencoders import AutoRecNet, Vectors
+from recsys_core.models.autoencoders import AutoRecNet, ItemAutoRec, UserAutoRec
+from recsys_core.sampling import Vectors
 
 
 def reconstruction(module: AutoRecNet, vectors: np.ndarray) -> np.ndarray:
@@ -61,11 +62,21 @@ def test_batches_hold_every_vector_with_a_rating_once_in_another_order_each_epoc
 
 @pytest.mark.parametrize("chunk", [7, 10**6])
 def test_i_autorec_reconstructs_items_in_chunks_of_any_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoencoders, "CHUNK", chunk)
+    monkeypatch.setattr(budget, "CELLS", 51 * chunk)
     model = fitted("item_autorec")
     assert isinstance(model, ItemAutoRec)
     expected = reconstruction(model.module_, board(True).stars.toarray().T).T[:50]
     np.testing.assert_allclose(model.score(PLAYERS), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_hidden_units_are_those_of_every_item_or_of_every_user() -> None:
+    for name, stars in (("item_autorec", board(True).stars.T), ("user_autorec", board(True).stars)):
+        model = fitted(name)
+        assert isinstance(model, ItemAutoRec | UserAutoRec)
+        v, m = (parameter.detach().numpy() for parameter in model.module_.encoder.parameters())
+        np.testing.assert_allclose(
+            model.hidden_units(board(True)), expit(stars.toarray() @ v.T + m), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_u_autorec_reconstructs_users_from_any_history() -> None:

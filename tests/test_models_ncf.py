@@ -11,8 +11,13 @@ from boards import PLAYERS, SIZE, board, build, fitted
 from torch import Tensor
 
 from recsys_core import metrics
+from recsys_core.errors import StudyError
 from recsys_core.losses import binary_cross_entropy, similarity_within_lists
-from recsys_core.models import GMF, NCF, DiverseNCF, NeuMF, ncf, neural
+from recsys_core.models import neural
+from recsys_core.models.diverse_ncf import DiverseNCF
+from recsys_core.models.gmf import GMF
+from recsys_core.models.ncf import NCF
+from recsys_core.models.neumf import Fusion, NeuMF
 
 FAMILY = ("gmf", "ncf", "neumf", "diverse_ncf")
 
@@ -83,7 +88,7 @@ def test_pretraining_starts_the_fusion_from_the_mean_of_the_trained_parts(monkey
     starts = []
 
     def spying(module: Any, *arguments: Any, train: Any = neural.train, **options: Any) -> Any:
-        if isinstance(module, ncf.Fusion):
+        if isinstance(module, Fusion):
             starts.append(module.score_all(PLAYERS).detach())
         return train(module, *arguments, **options)
 
@@ -99,6 +104,20 @@ def test_pretraining_is_part_of_the_seed_and_leaves_a_loaded_model_as_it_was(tmp
     assert torch.equal(first.score(PLAYERS), same.score(PLAYERS))
     first.save(tmp_path / "model")
     assert torch.equal(NeuMF.load(tmp_path / "model").score(PLAYERS), first.score(PLAYERS))
+
+
+@pytest.mark.parametrize("dim", [0, -3])
+def test_vectors_without_numbers_are_refused(dim: int) -> None:
+    with pytest.raises(StudyError, match=f"embedding_dim={dim}: it must be at least 1"):
+        GMF(embedding_dim=dim)
+
+
+def test_the_products_of_public_vectors_are_the_scores_but_for_a_constant() -> None:
+    model = fitted("gmf")
+    assert isinstance(model, GMF)
+    products = model.user_vectors()[PLAYERS] @ model.item_vectors().T
+    gaps = model.score(PLAYERS) - products
+    torch.testing.assert_close(gaps, gaps[:1, :1].expand_as(gaps), rtol=1e-4, atol=1e-5)
 
 
 def test_without_weight_the_regulariser_changes_nothing() -> None:

@@ -8,37 +8,20 @@ that is what is predicted for outputs never observed. On 90 % of ML-1M the paper
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
+from recsys_core.budget import rows_at_once
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender
-from recsys_core.sampling import Batches
-
-CHUNK = 1024  # vectors made dense at once
-
-
-class Vectors:
-    """Shuffled batches of the non-empty rows of a sparse (N, W) matrix, each made dense only for its step: one (B, W) tensor."""
-
-    def __init__(self, matrix: sparse.csr_matrix, batch_size: int, device: torch.device) -> None:
-        self.matrix = matrix[np.diff(matrix.indptr) > 0]
-        self.batch_size = batch_size
-        self.device = device
-
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        """Yield every row once, in random order."""
-        order = torch.randperm(self.matrix.shape[0], generator=generator, device=self.device).cpu()
-        for rows in order.split(self.batch_size):
-            yield (torch.as_tensor(self.matrix[rows.numpy()].toarray(), device=self.device),)
+from recsys_core.models.settings import between, setting
+from recsys_core.sampling import Batches, Vectors
 
 
 class AutoRecNet(nn.Module):
@@ -66,10 +49,11 @@ class AutoRec(NeuralRecommender):
     were chosen on the validation rows of ML-100K's fold u1.
     """
 
-    epochs: int = 60
-    batch_size: int = 256
-    hidden_dim: int = 500
-    regularisation: float = 150.0
+    epochs: int = setting(60, fast=40)
+    hidden_dim: int = setting(500, least=1, search=[100, 200, 500], fast=30, other=20)
+    learning_rate: float = setting(1e-3, search=between(0.0003, 0.005, log=True), fast=0.01)
+    regularisation: float = setting(150.0, least=0, search=between(10.0, 500.0, log=True), other=1.0)
+    batch_size: int = setting(256, search=[64, 128, 256], fast=10)
 
     @staticmethod
     @abstractmethod
@@ -90,9 +74,16 @@ class AutoRec(NeuralRecommender):
         weights = module.encoder.weight.square().sum() + module.decoder.weight.square().sum()
         return errors.square().sum() / len(vectors) + module.penalty * weights
 
+    @torch.no_grad()
+    def hidden_units(self, rows: Interactions) -> Tensor:
+        """Return the (N, H) hidden units of every item of these rows, or of every user, whichever the model reconstructs."""
+        return self._encoded(self._vectors(rows))
+
     def _encoded(self, vectors: sparse.csr_matrix) -> Tensor:
         """(N, H) hidden units of sparse vectors."""
-        chunks = (vectors[first : first + CHUNK].toarray() for first in range(0, vectors.shape[0], CHUNK))
+        n_vectors, width = vectors.shape
+        step = rows_at_once(width, self.device_)
+        chunks = (vectors[first : first + step].toarray() for first in range(0, n_vectors, step))
         return torch.cat([self.module_.encode(torch.as_tensor(chunk, device=self.device_)) for chunk in chunks])
 
 

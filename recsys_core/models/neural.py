@@ -25,11 +25,10 @@ class NeuralRecommender(Recommender):
     """
 
     chooses: ClassVar[bool] = True
-    chaotic: ClassVar[bool] = True
 
     epochs: int = setting(20, least=1, search=60, other=3)
     batch_size: int = setting(2048, least=1, other=300)
-    learning_rate: float = setting(1e-3, other=0.003)
+    learning_rate: float = setting(1e-3, above=0, other=0.003)
     weight_decay: float = setting(0.0, least=0, other=0.1)
     patience: int | None = setting(None, least=1, search=3)
     device: str = "auto"
@@ -84,6 +83,11 @@ class NeuralRecommender(Recommender):
     def _own_validation(self, rows: Interactions) -> Validation | None:
         """What is measured on these validation rows after each epoch where a model's paper has a measure of its own."""
         return None
+
+    @property
+    def chaotic(self) -> bool:
+        """Training is: it makes what differs in the seventh digit differ in the second."""
+        return True
 
     @property
     def device_(self) -> torch.device:

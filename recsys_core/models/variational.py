@@ -20,15 +20,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from recsys_core.errors import choose
 from recsys_core.interactions import Interactions
 from recsys_core.losses import LIKELIHOODS, gaussian_divergence
 from recsys_core.models.attributes import perceptron
-from recsys_core.models.autoencoders import Vectors
 from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
-from recsys_core.models.registry import recommender
-from recsys_core.sampling import Batches
+from recsys_core.models.registry import recommender, searched_as
+from recsys_core.models.settings import between, setting
+from recsys_core.sampling import Batches, Vectors
+
+WEIGHTS = between(1.0, 30.0, log=True)  # of an observed 1, for the likelihoods that have such a weight
 
 
 class SeenNet(nn.Module):
@@ -59,6 +60,7 @@ class SeenNet(nn.Module):
         return self.decoder(self.encode(seen)[0])
 
 
+@searched_as("plain_autoencoder", title="Autoencoder", dropout=0.0)
 @recommender("mult_dae", title="Mult-DAE", family="autoencoder")
 @dataclass(kw_only=True)
 class MultDAE(NeuralRecommender):
@@ -67,18 +69,16 @@ class MultDAE(NeuralRecommender):
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
     n_parts: ClassVar[int] = 1
 
-    epochs: int = 100
-    batch_size: int = 500
-    weight_decay: float = 4e-5
-    hidden_layers: tuple[int, ...] = (600,)
-    latent_dim: int = 200
-    dropout: float = 0.5
-    likelihood: str = "multinomial"
-    positive_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose("likelihood", self.likelihood, LIKELIHOODS)
+    epochs: int = setting(100, fast=30)
+    patience: int | None = setting(None, search=5)
+    hidden_layers: tuple[int, ...] = setting((600,), least=1, search=[[], [100], [200]], fast=(20,), other=(10, 10))
+    latent_dim: int = setting(200, least=1, search=[32, 64, 128], fast=10, other=5)
+    dropout: float = setting(0.5, least=0, below=1, search=between(0.1, 0.8), other=0.2)
+    learning_rate: float = setting(1e-3, search=between(0.001, 0.02, log=True), fast=0.01)
+    batch_size: int = setting(500, search=[100, 200, 500], fast=10)
+    weight_decay: float = setting(4e-5, search=between(1e-6, 1e-3, log=True))
+    likelihood: str = setting("multinomial", among=LIKELIHOODS, other="logistic")
+    positive_weight: float = setting(1.0, least=0, other=2.0)
 
     def _build(self, train: Interactions) -> nn.Module:
         return SeenNet(train.n_items, (*self.hidden_layers, self.latent_dim), self.n_parts, self.dropout)
@@ -93,6 +93,8 @@ class MultDAE(NeuralRecommender):
         return self.module_(torch.as_tensor(history.binary[users.cpu().numpy()].toarray(), device=self.device_))
 
 
+@searched_as("mult_vae_logistic", title="Mult-VAE (logistic)", likelihood="logistic", positive_weight=WEIGHTS)
+@searched_as("mult_vae_gaussian", title="Mult-VAE (Gaussian)", likelihood="gaussian", positive_weight=WEIGHTS)
 @recommender("mult_vae", title="Mult-VAE", family="autoencoder")
 @dataclass(kw_only=True)
 class MultVAE(MultDAE):
@@ -100,10 +102,10 @@ class MultVAE(MultDAE):
 
     n_parts: ClassVar[int] = 2
 
-    epochs: int = 200
-    weight_decay: float = 0.0
-    beta: float = 0.2
-    n_annealing_steps: int = 40_000
+    epochs: int = setting(200)
+    weight_decay: float = setting(0.0, search=None)
+    beta: float = setting(0.2, least=0, search=between(0.01, 1.0, log=True), other=0.5)
+    n_annealing_steps: int = setting(40_000, least=1, search=between(10, 1000, log=True), other=5)
 
     def _loss(self, module: Any, *batch: Tensor) -> Tensor:
         mean, log_variance = module.encode(*batch)
