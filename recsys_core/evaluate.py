@@ -13,15 +13,15 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core import metrics
+from recsys_core.budget import rows_at_once
 from recsys_core.errors import StudyError
-from recsys_core.interactions import Features, Interactions
+from recsys_core.interactions import Interactions
 from recsys_core.metrics import Hits
 
 if TYPE_CHECKING:
     from recsys_core.models.base import Recommender
 
 CUTOFFS = (10, 25)
-CHUNK_CELLS = 4_000_000  # scores held at once: 16 MB of float32
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _pairs(matrix: sparse.csr_matrix, users: np.ndarray) -> tuple[np.ndarray, np
 def _compare(scores: Tensor, rows: Tensor, values: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Count, for each value, the scores of its row that are above it and that equal it."""
     above, tied = [], []
-    step = max(1, CHUNK_CELLS // scores.shape[1])
+    step = rows_at_once(scores.shape[1], scores.device)
     for row, value in zip(rows.split(step), values.split(step)):
         theirs = scores[row]
         above.append((theirs > value[:, None]).sum(1))
@@ -205,7 +205,7 @@ class RankingTask:
         """Yield users in batches: first those with a history, then those without, never mixed."""
         users = self.asked
         known = self.seen.user_counts[users] > 0
-        size = max(1, CHUNK_CELLS // self.test.n_items)
+        size = rows_at_once(self.test.n_items)
         for group in (users[known], users[~known]):
             yield from np.split(group, range(size, len(group), size)) if len(group) else ()
 
@@ -221,28 +221,11 @@ class RankingTask:
         return scores
 
 
-def known_of(
-    model: Recommender, seen: Interactions, history: Interactions | None, users: np.ndarray
-) -> tuple[Interactions | None, Features | None]:
-    """What a model is told of a batch of users: their history and, for users without one, their attributes.
-
-    Training users need nothing (None). A model that cannot fold in is told nothing of held-out users but that their history is
-    empty, and answers with its fallback.
-    """
-    if history is None and seen.user_counts[users].all():
-        return None, None
-    told = seen if history is not None and model.traits.folds_in else seen.take(np.empty(0, np.int64))
-    attributes = seen.user_features
-    if attributes is not None:
-        attributes = attributes.take(users)
-    return told, attributes if model.traits.uses_features else None
-
-
 def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tuple[pd.DataFrame, Tensor, Hits]]:
     """Yield, for every batch, what is known of its users, their scores (B, I) of candidates (others -inf), and their hits."""
     name = type(model).__name__
     for users in task.batches():
-        told, attributes = known_of(model, task.seen, task.history, users)
+        told, attributes = model.told_of(users, task.seen, task.history)
         codes = torch.as_tensor(users)
         with torch.inference_mode():
             scores = _checked(model.score(codes, told, attributes), name, (len(users), task.test.n_items))
@@ -314,7 +297,7 @@ def rate(
     for group in (known, ~known):
         if group.any():
             users, items, times = (column[group] for column in rows)
-            told, attributes = known_of(model, seen, history, users.numpy())
+            told, attributes = model.told_of(users.numpy(), seen, history)
             with torch.inference_mode():
                 predicted[group] = _stars(model.predict(users, items, told, attributes, times), len(users), model)
             fallback[group] = model.fallback(users, told, attributes).cpu()

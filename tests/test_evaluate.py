@@ -19,9 +19,9 @@ from helpers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_core import evaluate
+from recsys_core import budget, evaluate
 from recsys_core.errors import StudyError
-from recsys_core.evaluate import RankingTask, known_of, mean_ndcg, rank, rate, rmse, top_hits, top_k
+from recsys_core.evaluate import RankingTask, mean_ndcg, rank, rate, rmse, top_hits, top_k
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import Recommender, Traits
 from recsys_core.models.baselines import Popularity
@@ -134,7 +134,7 @@ def test_the_popularity_bias_of_held_out_users_is_measured_against_their_history
     assert users["popularity_bias@1"].tolist() == pytest.approx([1 / 2 - 1], abs=1e-9)
 
 
-def test_known_of_gives_attributes_only_to_models_that_use_them_and_in_the_order_asked() -> None:
+def test_models_are_told_attributes_only_where_they_use_them_and_in_the_order_asked() -> None:
     rows = make_interactions([(0, 0), (1, 1)], 4, 3)
     rows = Interactions(
         rows.users, rows.items, rows.ratings, rows.times, 4, 3, Features(np.arange(4.0)[:, None], ("age",))
@@ -144,13 +144,13 @@ def test_known_of_gives_attributes_only_to_models_that_use_them_and_in_the_order
     class UsesFeatures(Table):
         traits = Traits(uses_features=True)
 
-    told, attributes = known_of(UsesFeatures(), rows, None, users)
+    told, attributes = UsesFeatures().told_of(users, rows, None)
     assert told is not None
     assert len(told) == 0
     assert attributes is not None
     assert attributes.values.ravel().tolist() == [3, 2]
-    assert known_of(Table(), rows, None, users)[1] is None
-    assert known_of(Table(), rows, None, np.array([0, 1])) == (None, None)
+    assert Table().told_of(users, rows, None)[1] is None
+    assert Table().told_of(np.array([0, 1]), rows, None) == (None, None)
 
 
 def test_without_history_batches_of_known_and_cold_users_are_not_mixed() -> None:
@@ -166,7 +166,7 @@ def test_the_size_of_a_batch_changes_nothing(cells: int, monkeypatch: pytest.Mon
     model = Table(table=some_scores(7, 3)).fit(train)
     task = RankingTask(train, test, cutoffs=(3, 15))
     whole, mean = rank(model, task), mean_ndcg(model, task)
-    monkeypatch.setattr(evaluate, "CHUNK_CELLS", cells)
+    monkeypatch.setattr(budget, "CELLS", cells)
     parts = rank(model, task)
     assert parts.users.equals(whole.users)
     assert (parts.lists == whole.lists).all()

@@ -12,12 +12,14 @@ from boards import PLAYERS, SIZE, attributes, board, build, fitted, rows_of
 from torch import Tensor, nn
 
 import recsys_core
+from recsys_core import budget
 from recsys_core.errors import StudyError
+from recsys_core.judging import judge
 from recsys_core.losses import mean_squared_error
-from recsys_core.models import NCF, EmbeddingRecommender, ncf
+from recsys_core.models import EmbeddingRecommender
 from recsys_core.models.attributes import standardised
 from recsys_core.models.embedding_recommender import STARS, EmbeddingNet
-from recsys_core.models.ncf import SIZES, Tower
+from recsys_core.models.ncf import NCF, SIZES, Tower
 
 S4_TABLES = {
     3: (8, [544, 528, 136, 9]),
@@ -64,7 +66,7 @@ def test_the_split_first_layer_equals_the_concatenation_forwards_and_backwards()
 def test_scoring_the_catalogue_equals_the_concatenation_in_chunks_of_any_size(
     cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ncf, "HIDDEN_CELLS", cells)
+    monkeypatch.setattr(budget, "CACHED_CELLS", cells)
     module = tower("tanh")
     users, items = torch.arange(20).repeat_interleave(30), torch.arange(30).repeat(20)
     reference = joined(module, users, items).view(20, 30)
@@ -130,7 +132,7 @@ def test_ranking_models_are_validated_by_ndcg_and_rating_models_by_rmse() -> Non
     diagonal = rows_of(np.arange(SIZE), np.arange(SIZE), np.full(SIZE, 5), SIZE + 1, SIZE + 1)
     for name, metric in (("ncf", "ndcg@10"), ("embedding_recommender", "rmse")):
         rows = board(name != "ncf")
-        history = build(name, epochs=1).fit(rows, diagonal).history_
+        history = build(name, epochs=1).fit(rows, diagonal, judge=judge).history_
         assert history is not None
         assert list(history.epochs[0]) == ["epoch", "train_loss", metric]
 
