@@ -31,8 +31,8 @@ for job in jobs:
         params:
             command=job.command,
             placing=job.placing,
-        priority: int(job.entry.get("training", False))
+        priority: int(job.chapter.trains)
         resources:
-            gpu=int(bool(config.get("gpu") and job.entry.get("training"))),
+            gpu=int(bool(config.get("gpu") and job.chapter.trains)),
         shell:
             "{params.command} && {params.placing}"

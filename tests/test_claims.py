@@ -94,7 +94,7 @@ def test_a_decorated_function_is_called_at_once_shown_and_noted(ledger, root, ca
 
 def test_a_function_that_measures_nothing_leaves_its_claim_pending(ledger, root):
     ledger.claim("S9-ratio")(lambda: None)
-    assert not (root / "reports/results").exists()
+    assert settled_in(root).empty
     assert (gathered(opened(root, "41_claims"))["verdict"] == "pending").all()
 
 

@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from pipeline.__main__ import main
-from pipeline.chapters.study import ROOT, Study, check_overrides
+from pipeline.chapters.study import OUTPUTS, ROOT, Study, check_overrides
 from pipeline.runs.clean import clean, clean_file, clean_on_save, write_back
 from pipeline.runs.imports import Imports
 from pipeline.runs.jobs import jobs_of
@@ -34,7 +34,7 @@ from recsys_core.files import atomic_path
 STUDY = """
 notebooks:
   first: {outputs: [results]}
-  second: {after: [first], outputs: [results]}
+  second: {outputs: [results]}
 profiles:
   study:
   smoke: {every: {epochs: 1}, notebooks: {second: {epochs: 2}}}
@@ -63,7 +63,7 @@ def make_project(root):
     (root / "study.yaml").write_text(STUDY)
     (root / "requirements.lock").write_text("")
     for name in ("first", "second"):
-        write_notebook(root, name, WRITE.format(name=name))
+        write_notebook(root, name, WRITE.format(name=name) + ("" if name == "first" else '\nread = ("first",)'))
     return Study(root)
 
 
@@ -163,12 +163,12 @@ def test_prose_outputs_and_metadata_do_not_make_a_notebook_run_again_but_code_do
         ("reports/stored/large/cpu/results/second.csv", [True, True]),
         ("reports/stored/kept/second/map.json", [False, True]),
         ("reports/stored/runs/abc.json", [False, False]),
-        ("reports/stored/other.json", [True, False]),
+        ("reports/stored/large/other.json", [True, False]),
+        ("reports/stored/tuning/ease.json", [True, False]),
+        ("reports/stored/other.json", [False, False]),
     ],
 )
 def test_what_a_notebook_imports_and_reads_makes_it_run_again_and_nothing_else(study, place, changed):
-    text = STUDY.replace("first: {outputs", "first: {inputs: [reports/stored], outputs")
-    (study.root / "study.yaml").write_text(text)
     modules = {
         "recsys_core/__init__.py": "",
         "recsys_core/used.py": "def f():\n    from .deep import late\n",
@@ -188,11 +188,10 @@ def test_what_a_notebook_imports_and_reads_makes_it_run_again_and_nothing_else(s
     for path, source in modules.items():
         (study.root / path).parent.mkdir(parents=True, exist_ok=True)
         (study.root / path).write_text(source)
-    write_notebook(
-        study.root, "first", "%matplotlib inline\nfrom recsys_core.used import f\nimport recsys_core.models.inner"
-    )
+    code = "%matplotlib inline\nfrom recsys_core.used import f\nimport recsys_core.models.inner"
+    reading = "notebook.read_stored('large', 'second'), notebook.hyperparameters('ease')"
+    write_notebook(study.root, "first", f"{code}\n{reading}")
     write_notebook(study.root, "second", "from pipeline.whole import VALUE")
-    study = Study(study.root)
     before = fingerprints(study)
     (study.root / place).parent.mkdir(parents=True, exist_ok=True)
     (study.root / place).write_text("changed = 1\n")
@@ -593,8 +592,7 @@ def test_the_studys_own_file_is_consistent():
     files = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert set(study.notebooks) == files
     for entry in study.notebooks.values():
-        assert set(entry) <= {"after", "outputs", "inputs", "training"} and entry["outputs"]
-        assert set(entry.get("after", [])) <= files
+        assert set(entry) <= {"outputs"} and entry.get("outputs") != [*OUTPUTS], "what is said by default is not listed"
     for name, profile in study.profiles.items():
         assert set(profile) <= {"every", "stored", "notebooks", "profiles", "device"}
         assert set(profile.get("notebooks", {})) <= files and set(profile.get("profiles", [])) <= set(study.profiles)

@@ -1,5 +1,6 @@
 """What a notebook has written is confirmed, or takes the place of what is kept; nothing tracked changes otherwise."""
 
+import json
 from types import SimpleNamespace
 
 import pandas as pd
@@ -14,7 +15,8 @@ from pipeline.runs.prepare import prepare
 from pipeline.runs.run import forget, report_confirmed, run_profile, variables_of
 from recsys_core.errors import StudyError
 
-ENTRIES = {"first": {"outputs": ["results", "figures"]}, "second": {"after": ["first"], "outputs": ["results"]}}
+ENTRIES = {"first": {"outputs": ["results", "figures"]}, "second": {"outputs": ["results"]}}
+READS = {"first": "pass", "second": "read = 'first'"}
 KEPT = "model,seed,versions,value\nease,0,numpy 1,0.250000\nease,1,numpy 1,12.5\n"
 
 
@@ -23,10 +25,18 @@ def study(tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "requirements.lock").write_text("")
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"notebooks": ENTRIES, "profiles": {"study": None}}))
-    cell = '{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": ["epochs = 20"], "outputs": []}'
     for name in ENTRIES:
-        (tmp_path / f"notebooks/{name}.ipynb").write_text('{"cells": [' + cell + "]}")
+        write_notebook(tmp_path, name, READS[name])
     return Study(tmp_path)
+
+
+def write_notebook(root, name, code):
+    """A notebook of a parameters cell and a cell that reads."""
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": tags}, "source": [source], "outputs": []}
+        for tags, source in ((["parameters"], "epochs = 20"), ([], code))
+    ]
+    (root / f"notebooks/{name}.ipynb").write_text(json.dumps({"cells": cells}))
 
 
 def ran(study, kind="study", table=KEPT, figures=("a", "b"), used=""):
@@ -109,13 +119,8 @@ def test_fresh_files_take_the_place_where_they_must_and_old_figures_go(study, re
     elif reason == "lost note":
         note.unlink()
     elif reason == "upstream":
-        ENTRIES_WITH = {
-            **ENTRIES,
-            "first": {**ENTRIES["first"], "after": ["second"]},
-            "second": {"outputs": ["results"]},
-        }
-        (study.root / "study.yaml").write_text(yaml.safe_dump({"notebooks": ENTRIES_WITH, "profiles": {"study": None}}))
-        study = Study(study.root)
+        write_notebook(study.root, "first", "read = 'second'")
+        write_notebook(study.root, "second", "pass")
         first = [job for job in jobs_of(study, "study") if job.name == "first"]
         prepare(study, first)
         place.place(study, ran(study), replace=True)

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown, display
 
+from pipeline.chapters.comparisons import with_settings
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.ratings import with_settings
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
@@ -67,6 +67,8 @@ class Ledger:
                     Markdown(f"Claim {claim_id} is about the study's own data and settings: not settled in this run.")
                 )
             elif (finding := measure()) is None:
+                self.verdicts.pop(claim_id, None)
+                self._save()
                 display(Markdown(f"**Pending** · {self._stated(claim_id)} What decides it has not been measured yet."))
             else:
                 display(self.settle(claim_id, *finding))

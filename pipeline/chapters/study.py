@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -10,9 +11,28 @@ from typing import Any
 
 import yaml
 
+from pipeline.chapters.reads import Code
 from recsys_core.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[2]
+OUTPUTS = ("results", "users", "figures")
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What the study knows of one notebook.
+
+    Attributes:
+        after: the notebooks whose results it reads.
+        inputs: files and folders whose change makes it run again.
+        outputs: "results", "users", "figures", "claims", or a file in `reports/`.
+        trains: it takes a GPU to itself where there is one.
+    """
+
+    after: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    trains: bool
 
 
 class Study:
@@ -21,7 +41,7 @@ class Study:
     def __init__(self, root: Path = ROOT):
         self.root = root
         content = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
-        self.notebooks: dict[str, dict[str, Any]] = content["notebooks"]
+        self.notebooks: dict[str, dict[str, Any]] = {name: entry or {} for name, entry in content["notebooks"].items()}
         self.profiles: dict[str, dict[str, Any]] = {k: v or {} for k, v in content["profiles"].items()}
 
     def defaults(self, name: str) -> dict[str, Any]:
@@ -40,6 +60,32 @@ class Study:
             return assignments(sources[0])
         except (ValueError, AttributeError) as error:
             raise StudyError(f"The parameters cell of {path.name} is not all name = literal: {error}.") from None
+
+    def chapter(self, name: str) -> Chapter:
+        """What is written about notebook `name` in `study.yaml`, or found in its code: see `reads`."""
+        code = self._code(name)
+        outputs = self._outputs(name) + (("claims",) if code.settles else ())
+        trains = self.defaults(name).get("device") == "auto"
+        return Chapter(tuple(self._before(name, code)), tuple(code.files), outputs, trains)
+
+    def earlier(self, name: str) -> list[str]:
+        """Notebooks before `name` that save per-user values, in reading order."""
+        names = list(self.notebooks)
+        return [each for each in names[: names.index(name)] if "users" in self._outputs(each)]
+
+    def _before(self, name: str, code: Code) -> list[str]:
+        read = code.names | set(self.earlier(name) if code.reads_every else [])
+        if code.gathers:
+            read |= {each for each in self.notebooks if self._code(each).settles}
+        if code.reads_ledger:
+            read |= {each for each in self.notebooks if "claims.csv" in self._outputs(each)}
+        return [each for each in self.notebooks if each in read and each != name]
+
+    def _outputs(self, name: str) -> tuple[str, ...]:
+        return tuple(self.notebooks[name].get("outputs", OUTPUTS))
+
+    def _code(self, name: str) -> Code:
+        return Code.of(source for source, _ in code_cells(self.root / "notebooks" / f"{name}.ipynb"))
 
     def overrides(self, profile: str, name: str) -> dict[str, Any]:
         """Parameters that `profile` gives to notebook `name`; an unknown profile raises StudyError."""

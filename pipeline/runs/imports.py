@@ -2,8 +2,9 @@
 
 import ast
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
+
+from pipeline.chapters.reads import parsed
 
 PACKAGES = ("pipeline", "recsys_core")
 DATA = (".yaml", ".html", ".mplstyle")  # beside a module, read by it
@@ -61,12 +62,3 @@ class Imports:
         place = self.root.joinpath(*module)
         candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
         return next((path for path in candidates if path.is_file()), None)
-
-
-def parsed(source: str) -> ast.Module:
-    """The syntax of a module or cell, without IPython's own lines (`%matplotlib inline`, `!ls`); empty where it is none."""
-    plain = "\n".join("pass" if line.startswith(("%", "!")) else line for line in source.splitlines())
-    for text in (source, plain):
-        with suppress(SyntaxError):
-            return ast.parse(text)
-    return ast.Module([], [])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.chapters.study import Study, check_overrides, cuda_available
+from pipeline.chapters.study import Chapter, Study, check_overrides, cuda_available
 from recsys_core.errors import StudyError
 
 
@@ -33,7 +34,7 @@ class Job:
 
     Attributes:
         profile: a profile of study.yaml; "study" for each of `KINDS`.
-        entry: what study.yaml says about the notebook (`after`, `outputs`, `inputs`, `training`).
+        chapter: what the notebook reads and writes.
         after: the upstream notebooks that must run before it, if they run.
         output, figures: folders that the notebook's files are kept in.
         executed: folder of the executed copies, which keep the traceback of a failed notebook.
@@ -44,7 +45,7 @@ class Job:
 
     name: str
     profile: str
-    entry: dict[str, Any]
+    chapter: Chapter
     overrides: dict[str, Any]
     after: list[str]
     output: Path
@@ -85,13 +86,15 @@ class Job:
 
     @property
     def files(self) -> list[Path]:
-        """Files and folders that the notebook must write."""
+        """Files and folders that the notebook must write; claims are settled with the study's own parameters only."""
         places = {
             "results": self.output / "results" / f"{self.name}.csv",
             "users": self.output / "results" / "users" / f"{self.name}.parquet",
+            "claims": self.output / "results" / "claims" / f"{self.name}.csv",
             "figures": self.figures / self.name,
         }
-        return [places.get(name, self.output / name) for name in self.entry["outputs"]]
+        names = [name for name in self.chapter.outputs if name != "claims" or not self.overrides]
+        return [places.get(name, self.output / name) for name in names]
 
     @property
     def command(self) -> str:
@@ -113,7 +116,8 @@ def jobs_of(study: Study, profile: str, names: Collection[str] = ()) -> list[Job
     """The notebooks that `profile` (or one of `KINDS`) runs, or of these `names`; every parameter is checked before anything runs.
 
     Raises:
-        StudyError: unknown profile, notebook or parameter; no CUDA device for a profile that needs one.
+        StudyError: unknown profile, notebook or parameter; chapters that read one another; no CUDA device for a profile that
+            needs one.
     """
     content = study.profiles.get(profile, {})
     device = content.get("device")
@@ -122,7 +126,12 @@ def jobs_of(study: Study, profile: str, names: Collection[str] = ()) -> list[Job
     for name in names:
         study.defaults(name)
     parts = content.get("profiles", [profile])
-    return [job_of(study, part, name, device, names) for part in parts for name in _names(study, part, names)]
+    jobs = [job_of(study, part, name, device, names) for part in parts for name in _names(study, part, names)]
+    try:
+        TopologicalSorter({job.name: job.chapter.after for job in jobs}).prepare()
+    except CycleError as error:
+        raise StudyError(f"These chapters read one another: {', '.join(error.args[1])}.") from None
+    return jobs
 
 
 def _names(study: Study, profile: str, names: Collection[str]) -> list[str]:
@@ -140,10 +149,10 @@ def job_of(study: Study, profile: str, name: str, device: str | None = None, nam
     if device and "device" in defaults:
         overrides["device"] = device
     check_overrides(name, overrides, defaults)
-    content, entry = study.profiles[base], study.notebooks[name]
+    content, chapter = study.profiles[base], study.chapter(name)
     reads_kept = kind is not None and not KINDS[kind].places
-    after = [] if reads_kept else [each for each in entry.get("after", []) if each in _names(study, base, names)]
+    after = [] if reads_kept else [each for each in chapter.after if each in _names(study, base, names)]
     output, figures = study.output(base, defaults | overrides)
     executed = Path("reports/executed") / (f"{profile}-{device}" if device else profile)
     redirected = not kind and not content.get("stored")
-    return Job(name, base, entry, overrides, after, output, figures, executed, redirected, device, kind)
+    return Job(name, base, chapter, overrides, after, output, figures, executed, redirected, device, kind)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ def code_digest(study: Study, job: Job, imports: Imports) -> str:
     cells = code_cells(study.root / job.notebook)
     modules = imports.of([source for source, _ in cells])
     files = tree_digest(study.root, [*modules, study.root / "requirements.lock"])
-    return digest([job.name, cells, job.overrides, job.entry, str(job.output), files])
+    return digest([job.name, cells, job.overrides, asdict(job.chapter), str(job.output), files])
 
 
 def data_digest(study: Study, job: Job, used: Iterable[str]) -> str:
     """Hash of the files that a notebook reads, but its data set and what others wrote; `used` are files of the store."""
-    named = [study.root / place for place in job.entry.get("inputs", [])]
+    named = [study.root / place for place in job.chapter.inputs]
     if study.profiles[job.profile].get("stored"):  # what is stored depends on nothing that is stored but tuned settings
         named = [place for place in named if "stored" not in place.parts or "tuning" in place.parts]
         return tree_digest(study.root, _without_keys(study.root, named))
@@ -61,7 +61,7 @@ def _without_keys(root: Path, places: Iterable[Path]) -> list[Path]:
 
 def upstream_digest(study: Study, job: Job) -> str:
     """Hash of what the notebooks before this one have kept."""
-    before = [replace(job, name=name, entry=study.notebooks[name]) for name in job.entry.get("after", [])]
+    before = [replace(job, name=name, chapter=study.chapter(name)) for name in job.chapter.after]
     return tree_digest(study.root, [study.root / path for each in before for path in each.files])
 
 
