@@ -498,3 +498,34 @@ def test_metrics_of_the_notebook_join_the_results_with_the_provenance_of_their_r
     assert (added["value"], added["variant"], added["split_sha256"]) == (0.25, "fold=2", split.sha256[:12])
     with pytest.raises(StudyError, match="EASE was not run under rating-5fold fold=2"):
         study.add("EASE", split, {"mse_train": 0.25})
+
+
+def test_rows_say_the_family_of_their_model_and_whether_the_run_is_a_variant(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("EASE", EASE(), ["random-80-10-10"], [0])
+    experiments.run("EASE, weak", EASE(regularisation=1.0), ["random-80-10-10"], [0], variant=True)
+    found = experiments.results.groupby("model")[["family", "role"]].first().to_numpy().tolist()
+    assert found == [[EASE.family, ""], [EASE.family, "variant"]]
+    assert experiments.beside().without_variants().users["model"].unique().tolist() == ["EASE"]
+
+
+def test_rows_of_other_chapters_stand_beside_those_that_were_run_here(tmp_path: Path) -> None:
+    other = Experiments(replace(notebook(tmp_path), name="10_small"), data())
+    other.run("Popularity", Popularity(), ["random-80-10-10", "loo-full"], [0])
+    other.run("EASE", EASE(regularisation=1.0), ["random-80-10-10"], [0])
+    other.save()
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("EASE", EASE(), ["random-80-10-10"], [0])
+    both = experiments.beside("10_small", models=["Popularity"], protocol="random-80-10-10")
+    assert sorted(both.board("ndcg@10")["model"]) == ["EASE", "Popularity"]
+    line = both.compare("ndcg@10", [("EASE", "Popularity")]).line("EASE", "Popularity")
+    means = both.users.groupby("model")["ndcg@10"].mean()
+    assert line["difference"] == pytest.approx(means["EASE"] - means["Popularity"], abs=1e-5)
+    assert experiments.compare("ndcg@10", [("EASE", "Popularity")], only_present=True).table().empty
+
+
+def test_curves_and_boards_are_drawn_and_saved(tmp_path: Path) -> None:
+    experiments = Experiments(notebook(tmp_path), data())
+    experiments.run("NCF", ncf(patience=2), ["random-80-10-10"], [0])
+    for figure, name in ((experiments.curves(), "curves"), (experiments.figure("ndcg@10"), "ndcg")):
+        assert figure.axes and (tmp_path / "figures" / f"{name}.png").exists()

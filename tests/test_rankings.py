@@ -1,7 +1,5 @@
 """Leaderboards over chapters and comparisons of ranking models."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +11,6 @@ from pipeline.chapters.rankings import (
     of_chapters,
     said,
     stopped_early,
-    tuning_gains,
     with_verdicts,
 )
 from recsys_core.errors import StudyError
@@ -118,17 +115,6 @@ def test_a_difference_is_said_with_its_interval_and_p() -> None:
 def test_a_model_without_users_is_refused() -> None:
     with pytest.raises(StudyError, match="BPR: 0 rows of users"):
         against(both()[1], "ndcg@10", ["BPR"], ["EASE"])
-
-
-def test_the_gain_of_a_search_is_read_from_its_first_and_best_trial(tmp_path: Path) -> None:
-    folder = tmp_path / "reports/stored/tuning"
-    folder.mkdir(parents=True)
-    trials = '[{"number": 0, "value": 0.2, "settings": {}}, {"number": 1, "value": 0.3, "settings": {}}]'
-    (folder / "ease.json").write_text(f'{{"metric": "ndcg@10", "value": 0.3, "trials": {trials}}}')
-    (folder / "svd.json").write_text(f'{{"metric": "rmse", "value": 0.9, "trials": {trials}}}')
-    gains = tuning_gains(tmp_path)
-    assert gains.index.tolist() == ["ease"]
-    assert gains.loc["ease"].tolist() == [2, 0.2, 0.3]
 
 
 def test_models_with_other_users_are_not_paired() -> None:

@@ -30,9 +30,14 @@ def each_with(models: Sequence[str], rivals: Sequence[str]) -> list[tuple[str, s
 
 
 def with_settings(rows: pd.DataFrame, settings: str | None) -> pd.DataFrame:
-    """Rows of results or of per-user values with these settings; models without any such row keep all of theirs (None: all do)."""
-    mine = rows["settings"] == settings
-    return rows if settings is None else rows[mine | ~rows["model"].isin(rows.loc[mine, "model"])]
+    """Rows of results or of per-user values with these settings (None: with any).
+
+    A model without such a row under a protocol keeps all that it has there.
+    """
+    if settings is None:
+        return rows
+    cells, asked = pd.MultiIndex.from_frame(rows[["model", "protocol"]]), (rows["settings"] == settings).to_numpy()
+    return rows[asked | ~cells.isin(cells[asked])]
 
 
 def compare(
@@ -178,7 +183,7 @@ def _of(users: pd.DataFrame, protocol: str | None, variant: str | None, metric: 
     """The rows that count; of errors, those of whole folds where no variant is named."""
     rows = users if protocol is None else users[users["protocol"] == protocol]
     if variant is not None:
-        return rows[rows["variant"].fillna("") == variant]
+        return rows[rows["variant"].astype(object).fillna("") == variant]
     return rows[rows["variant"].astype(str).str.fullmatch(WHOLE_FOLD)] if metric in ERRORS else rows
 
 

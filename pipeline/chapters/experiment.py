@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from torch.backends.cpu import get_cpu_capability
 
+from pipeline.chapters.boards import VARIANT, Rows, curves, saved
+from pipeline.chapters.comparisons import Comparison
 from pipeline.chapters.fits import Fits, selected
 from pipeline.chapters.gate import Check, Gate, GivenScores
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import CELL, leaderboard, public_versions
 from pipeline.chapters.store import METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
-from recsys_core.datasets import MovieLens
+from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
@@ -75,14 +79,16 @@ class Experiments:
         seeds: list[int],
         settings: str = "stated",
         main: bool = True,
+        variant: bool = False,
     ) -> Recommender:
         """Run a model under protocols with every seed; return the model of the first seed and split.
 
         A protocol is a name or a split made by hand. Rating protocols are left out for models that do not predict ratings. Splits
         that train on the same rows (`loo-full` and `loo-sampled`) share one fit. Models that draw nothing at random are fitted
         once, whatever the seeds. The first split is the model's main one, which is trained although it is stored; with `main=False`
-        none is, and the model comes back unfitted where all is stored. Raises StudyError for an unknown protocol, for nothing to
-        run, and for what the notebook's policy does not allow.
+        none is, and the model comes back unfitted where all is stored. A `variant` is no part of study-wide boards: a further value
+        of one setting, a member of a hybrid under another name. Raises StudyError for an unknown protocol, for nothing to run, and
+        for what the notebook's policy does not allow.
         """
         fits: dict[bytes, Fits] = {}
         chosen: dict[tuple[str, str], Selection] = {}
@@ -93,7 +99,7 @@ class Experiments:
             fit = fits.setdefault(split.roles.tobytes(), self._fits(model, split, cell))
             what = f"{name} ({settings}), {split.protocol} {split.variant}".strip()
             runs = self._runs(what, cell, split, fit, wanted, place == 0 and main)
-            self._collect(name, settings, model, split, runs, wanted)
+            self._collect(name, settings, model, split, runs, wanted, VARIANT if variant else "")
             self._remember(chosen, name, split, fit, wanted[0])
         self.selections |= chosen
         self.histories |= {key: each.curve for key, each in chosen.items() if each.curve is not None}
@@ -292,9 +298,10 @@ class Experiments:
         return f"{name}: nothing is stored of {what}, which is new: `make store NOTEBOOK={name}` trains and stores it."
 
     def _collect(
-        self, name: str, settings: str, model: Recommender, split: Split, cell: Cell, seeds: list[int]
+        self, name: str, settings: str, model: Recommender, split: Split, cell: Cell, seeds: list[int], role: str
     ) -> None:
         labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
+        kind = {"family": getattr(type(model), "family", ""), "role": role}
         identity = {
             "data_sha256": cell.identity.data,
             "split_sha256": split.sha256[:12],
@@ -302,7 +309,7 @@ class Experiments:
         }
         for run in (cell.runs[seed] for seed in seeds):
             provenance = identity | {"versions": run.made_by["versions"], "device": cell.identity.device}
-            rows = run.metrics.assign(seed=run.seed, **labels, **run.facts, **provenance)
+            rows = run.metrics.assign(seed=run.seed, **labels, **kind, **run.facts, **provenance)
             self.results = pd.concat([self.results, rows], ignore_index=True)
         users = cell.users_of(seeds)
         if users is not None and len(users):
@@ -336,6 +343,42 @@ class Experiments:
         users = self.users[self.users["protocol"] == protocol] if len(self.users) else None
         return leaderboard(rows, users, metrics)
 
+    def beside(
+        self,
+        *chapters: str,
+        models: Collection[str] | None = None,
+        protocol: str | None = None,
+        settings: str | None = "tuned",
+    ) -> Rows:
+        """What was run here, and beside it what other chapters ran on the same data: all models, or those with these names.
+
+        Of others with several settings `settings` are taken (None: all), of all rows those of a `protocol` (None: of any). Chapters
+        are to be named by literals, so that they run before. See `boards.Rows` for what can be made of it.
+        """
+        others = self.notebook.read_rows(*chapters).only(models=models, settings=settings, dataset=self.data.name)
+        both = {"here": (self.results, self.users), "elsewhere": (others.results, others.users)}
+        return Rows.of(self.notebook, both).only(protocol)
+
+    def compare(self, metric: str, pairs: Sequence[tuple[str, str]], **which: Any) -> Comparison:
+        """Compare pairs of what was run here user by user, see `boards.Rows.compare`."""
+        return self.beside().compare(metric, pairs, **which)
+
+    def figure(self, metric: str, title: str | None = None, **options: Any) -> Figure:
+        """Draw the board of what was run here, save and return it, see `boards.Rows.figure`."""
+        return self.beside().figure(metric, title, **options)
+
+    def curves(self, metric: str | None = None, **options: Any) -> Figure:
+        """Draw the validation curves of what was run here, save them as "curves" and return them, see `boards.curves`."""
+        return saved(self.notebook, curves(self.histories, metric, **options), "curves")
+
+    def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
+        """Keyword arguments of a model, see `Notebook.hyperparameters`."""
+        return self.notebook.hyperparameters(model, settings)
+
+    def keep(self, name: str, value: Any, within: float | None = None) -> Any:
+        """A value that was computed from trained models, as it is kept, see `Notebook.keep`."""
+        return self.notebook.keep(name, value, within)
+
     def save(self) -> None:
         """Write the notebook's results and per-user values."""
         first = [*CELL, "seed", "metric", "value", "n_users", "n_missing", "n_fallback"]
@@ -343,3 +386,12 @@ class Experiments:
         if len(self.users):
             first = [*CELL, "user"]
             self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])
+
+
+def open_study(name: str, variables: dict[str, Any], dataset: str | None = None) -> Experiments:
+    """Open the run of notebook `name` on its data set; `variables` is `globals()`, right after the `parameters` cell.
+
+    The data set is that of the parameter `dataset`, unless another is given. Raises StudyError as `Notebook.open` and `load` do.
+    """
+    notebook = Notebook.open(name, variables)
+    return Experiments(notebook, load(dataset or notebook.parameters["dataset"]))

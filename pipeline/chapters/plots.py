@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
+from zlib import crc32
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -18,7 +20,22 @@ PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
 BROWN = "#7A4B1E"
 INDIGO, TEAL, OLIVE, WINE, MAGENTA = "#332288", "#44AA99", "#999933", "#882255", "#AA4499"  # of Tol's muted scheme
 ROSE, PINE = "#CC6677", "#117733"  # of the same
-FAMILIES = {  # the first word or two of a model's name → colour
+FAMILIES = {  # of models → colour
+    "counts": GREY,
+    "neighbours": OLIVE,
+    "linear": GREEN,
+    "factorisation": TEAL,
+    "factorisation machines": VERMILION,
+    "network for stars": ORANGE,
+    "two towers": MAGENTA,
+    "perceptron": BLUE,
+    "autoencoder": PURPLE,
+    "hybrid": BROWN,
+}
+FURTHER = (INDIGO, ROSE, PINE, WINE, SKY, YELLOW)  # for families that are not listed
+# For the lines of one picture.
+CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BROWN, TEAL, WINE, OLIVE, INDIGO, ROSE)
+BY_NAME = {  # the first word or two of a model's name → colour
     "Popularity": GREY,
     "Bias": SKY,
     "EASE": GREEN,
@@ -67,7 +84,25 @@ def style() -> None:
 
 def colour(model: str) -> str:
     """The colour of a model's family, grey for one that has none yet."""
-    return next((shade for family, shade in FAMILIES.items() if model.startswith(family)), GREY)
+    return next((shade for family, shade in BY_NAME.items() if model.startswith(family)), GREY)
+
+
+def family_colour(family: str) -> str:
+    """The colour of a family of models: its own, one that its name decides if it is not listed, grey for no family."""
+    return FAMILIES.get(family, FURTHER[crc32(family.encode()) % len(FURTHER)]) if family else GREY
+
+
+def shades(families: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
+    """A colour of its own for each model of one picture, given with its family or without one.
+
+    The first model of a family has the family's colour, others the next ones of a cycle; a colour comes back after all were used.
+    """
+    given = dict(families) if isinstance(families, Mapping) else dict.fromkeys(families, "")
+    firsts = {family: model for model, family in reversed(given.items()) if family}
+    found = {model: family_colour(family) for family, model in firsts.items()}
+    free = [shade for shade in CYCLE if shade not in found.values()] or list(CYCLE)
+    further = dict(zip((model for model in given if model not in found), cycle(free)))
+    return {model: (found | further)[model] for model in given}
 
 
 def _as_list(axes: Axes, title: str, x_label: str, margin: float) -> None:
@@ -91,14 +126,14 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
 def intervals(
     board: pd.DataFrame, metric: str, title: str, x_label: str, number: str = "{:.3f}", line_height: float = 0.5
 ) -> Figure:
-    """A leaderboard as dots with 95 % intervals over users, best on top; `board` comes from a leaderboard function.
+    """A leaderboard as dots with 95 % intervals over users, best on top, in the colours of the families.
 
-    `line_height` is in inches; a long board takes less.
+    `board` comes from a leaderboard function. `line_height` is in inches; a long board takes less.
     """
     ranked = board.sort_values(metric, ascending=metric in LOWER_IS_BETTER).reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + line_height * len(ranked)))
     for row, line in enumerate(ranked.to_dict("records")):
-        shade, value = colour(str(line["model"])), line[metric]
+        shade, value = family_colour(str(line.get("family", ""))), line[metric]
         low, high = line.get(f"{metric} low", value), line.get(f"{metric} high", value)
         axes.plot([low, high], [row, row], color=shade, linewidth=3, alpha=0.45, solid_capstyle="round")
         axes.plot(value, row, "o", color=shade, markersize=9)
@@ -138,7 +173,7 @@ def ratios(table: pd.DataFrame, title: str, x_label: str) -> Figure:
 def curves(histories: Mapping[str, pd.DataFrame], metric: str, title: str, metric_label: str) -> Figure:
     """Training loss and a validation metric by epoch, side by side, the best epoch marked; one line per model."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH_INCHES, 4.0 if len(histories) > 1 else 3.6))
-    for (label, history), shade in zip(histories.items(), (BLUE, ORANGE, GREEN, VERMILION, PURPLE)):
+    for (label, history), shade in zip(histories.items(), cycle(CYCLE)):
         left.plot(history["epoch"], history["train_loss"], color=shade, label=label)
         right.plot(history["epoch"], history[metric], color=shade, label=label)
         best = history.sort_values(metric, ascending=metric in LOWER_IS_BETTER).iloc[0]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.ratings import with_settings
 from pipeline.chapters.results import leaderboard
-from pipeline.chapters.tuned import FOLDER, read_trials
+from pipeline.chapters.tuned import tuning_gains as tuning_gains
 from recsys_core.errors import StudyError
 from recsys_core.statistics import holm, paired_interval, permutation_test
 
@@ -152,19 +151,6 @@ def stopped_early(results: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     names = [rows["protocol"].iloc[0] if len(rows) else "" for rows in (results, others)]
     table = pd.concat(trained, axis=1, keys=names).dropna().astype(int)
     return table[(table.iloc[:, 1] > 0) & (table.iloc[:, 1] < table.iloc[:, 0] / 2)]
-
-
-def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
-    """What the stored searches by `metric` found, a row a model: trials, the value of the first trial, and of the best one."""
-    names = sorted(path.stem for path in (root / FOLDER).glob("*.json"))
-    stored = {name: read_trials(root, name) for name in names}
-    rows = {
-        name: {"trials": len(found["trials"]), "first": found["trials"][0]["value"], "best": found["value"]}
-        for name, found in stored.items()
-        if found["metric"] == metric
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["trials", "first", "best"])
-    return table.sort_values("best", ascending=False)
 
 
 def _values(users: pd.DataFrame, model: str, metric: str) -> pd.Series:

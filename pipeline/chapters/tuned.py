@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from recsys_core.errors import StudyError
 
 FOLDER = "reports/stored/tuning"
@@ -32,3 +34,16 @@ def read_tuned(root: Path, model: str) -> dict[str, Any]:
     """Return the keyword arguments of the best trial, with those that all trials shared."""
     stored = read_trials(root, model)
     return stored["fixed"] | stored["best"]
+
+
+def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
+    """What the stored searches by `metric` found, a row a model: trials, the value of the first trial, and of the best one."""
+    names = sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+    stored = {name: read_trials(root, name) for name in names}
+    rows = {
+        name: {"trials": len(found["trials"]), "first": found["trials"][0]["value"], "best": found["value"]}
+        for name, found in stored.items()
+        if found["metric"] == metric
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["trials", "first", "best"])
+    return table.sort_values("best", ascending=False)
