@@ -84,7 +84,6 @@ class Recommender(ABC):
     family: ClassVar[str] = ""
     traits: ClassVar[Traits]
     chooses: ClassVar[bool] = False  # whether validation rows choose something in `fit`, see `chosen`
-    chaotic: ClassVar[bool] = False  # whether the rounding of another processor grows until other figures come out
     title_words: ClassVar[int] = 0  # words of film titles that a search of it adds to what is known of items
     beginning: ClassVar[int] = 1  # epochs (sweeps of a sampler) that show how training begins
     learnt: ClassVar[dict[str, type]] = {}  # attributes that are saved: Tensor, np.ndarray or float
@@ -152,11 +151,11 @@ class Recommender(ABC):
         `times` (N,) are when the ratings are given, in the unit of training; None is a time unknown, and models without
         `uses_times` ignore them. The fallback is the item's mean rating. Raises StudyError for models that do not predict ratings.
         """
-        if not self.traits.predicts_ratings:
+        if not self.own_traits.predicts_ratings:
             raise StudyError(f"{type(self).__name__} ranks items and does not predict ratings: use score().")
         if not self.train_.explicit:
             fitted = f"{type(self).__name__} was fitted on {self.train_.no_opinions}"
-            raise StudyError(f"{fitted}: rank with score(), or choose a model that ranks, such as ease or ncf.")
+            raise StudyError(f"{fitted}: rank with score(), or choose a model that ranks.")
         known = self._known(users, history)
         past = self.train_ if history is None else history
         if known.all():
@@ -168,14 +167,38 @@ class Recommender(ABC):
         return ratings
 
     @property
+    def own_traits(self) -> Traits:
+        """What this model can do: the traits of its class, unless they hang on its settings."""
+        return type(self).traits
+
+    @property
+    def chaotic(self) -> bool:
+        """Whether the rounding of another processor grows until other figures come out."""
+        return False
+
+    @property
     def rates(self) -> bool:
         """Whether `predict` gives stars: the model does, and its training ratings are opinions."""
-        return self.traits.predicts_ratings and self.train_.explicit
+        return self.own_traits.predicts_ratings and self.train_.explicit
 
     def fallback(self, users: Tensor, history: Interactions | None = None, features: Features | None = None) -> Tensor:
         """Mark (B,) the users whose answer is the fallback: no history, and no attributes that the model could use."""
-        answered = self.traits.uses_features and features is not None
+        answered = self.own_traits.uses_features and features is not None
         return torch.zeros(len(users), dtype=torch.bool) if answered else ~self._known(users, history)
+
+    def told_of(
+        self, users: np.ndarray, seen: Interactions, history: Interactions | None
+    ) -> tuple[Interactions | None, Features | None]:
+        """What to pass as history and features when (B,) users are asked about whom `seen` knows, all of them or none.
+
+        `history` is `seen` for held-out users, None for those of training, who need nothing where they have rows. A model that
+        cannot fold in is told nothing of held-out users but that their history is empty, and answers with its fallback.
+        """
+        if history is None and seen.user_counts[users].all():
+            return None, None
+        told = seen if history is not None and self.own_traits.folds_in else seen.take(np.empty(0, np.int64))
+        attributes = seen.user_features if self.own_traits.uses_features else None
+        return told, None if attributes is None else attributes.take(users)
 
     def _known(self, users: Tensor, history: Interactions | None) -> Tensor:
         """Mark the users with a history; check that the users and the history may be asked about."""
@@ -190,7 +213,7 @@ class Recommender(ABC):
         known = past.user_counts[codes] > 0
         if history is None and not known.all():
             raise StudyError(f"User code {codes[~known][0]} has no training rows: pass history=, it may be empty.")
-        if history is not None and known.any() and not self.traits.folds_in:
+        if history is not None and known.any() and not self.own_traits.folds_in:
             problem = f"{type(self).__name__} cannot use the history of a user it was not trained on"
             raise StudyError(f"{problem}: pass an empty one, None for training users, or choose a model that folds in.")
         return torch.as_tensor(known, device=users.device)
@@ -250,8 +273,8 @@ class Recommender(ABC):
             setattr(self, name, _taken_up(state[name], kind))
 
     @property
-    def n_parameters(self) -> int:
-        """Learnt numbers."""
+    def n_parameters(self) -> int | None:
+        """Learnt numbers; None where the training rows are the model."""
         return sum(tensor.numel() for tensor in self._state().values())
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.registry import recommender
+from recsys_core.models.settings import between, setting
 
 
 @recommender("popularity", title="Popularity", family="counts")
@@ -45,13 +46,15 @@ class Bias(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True, predicts_ratings=True)
-    smallest: ClassVar[dict[str, float]] = {"item_regularisation": 0, "user_regularisation": 0, "n_passes": 1}
-    unbounded: ClassVar[tuple[str, ...]] = ("item_regularisation", "user_regularisation")
     learnt: ClassVar[dict[str, type]] = {"item_bias": np.ndarray, "mean": float, "low": float, "high": float}
 
-    item_regularisation: float = 10.0
-    user_regularisation: float = 15.0
-    n_passes: int = 10
+    item_regularisation: float = setting(
+        10.0, least=0, may_be_infinite=True, search=between(0.1, 100.0, log=True), other=40.0
+    )
+    user_regularisation: float = setting(
+        15.0, least=0, may_be_infinite=True, search=between(0.1, 100.0, log=True), other=60.0
+    )
+    n_passes: int = setting(10, least=1, other=1)
 
     def _fit(self, task: FitTask) -> None:
         train = task.train
@@ -98,8 +101,10 @@ class Bias(Recommender):
 
     @property
     def n_parameters(self) -> int:
-        """Global mean, item biases and user biases."""
-        return 1 + self.train_.n_items + self.train_.n_users
+        """The global mean, and the biases of items and of users that an infinite regularisation does not hold at 0."""
+        n_items = self.train_.n_items if np.isfinite(self.item_regularisation) else 0
+        n_users = self.train_.n_users if np.isfinite(self.user_regularisation) else 0
+        return 1 + n_items + n_users
 
 
 # Each user's mean rating, each item's, or one for all, as settings of `Bias`.

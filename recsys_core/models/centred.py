@@ -1,7 +1,6 @@
 """Rating models that start from the biases and learn from what these leave."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -12,30 +11,6 @@ from torch import Tensor
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.baselines import Bias
-
-CELLS = 1_000_000  # padded numbers held at once
-
-
-def padded_rows(
-    matrix: sparse.csr_matrix, rows: np.ndarray, n_cells: int = CELLS, least_width: int = 1
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor]]:
-    """Yield rows of a sparse matrix as rectangles, so that many of them are computed with at once.
-
-    Rows of similar length come together and are padded to a power of two, at most twice their length. A rectangle has at most
-    `n_cells`, counting `least_width` for shorter rows, or it is one row. Yields positions in `rows`
-    (B,), and (B, W) column codes, values and marks of what is no padding (its column and value are 0).
-    """
-    starts, lengths = matrix.indptr[rows].astype(np.int64), np.diff(matrix.indptr)[rows]
-    widths = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
-    for width in np.unique(widths):
-        group, step = np.flatnonzero(widths == width), max(1, n_cells // max(width, least_width))
-        for positions in np.split(group, range(step, len(group), step)):
-            present = np.arange(width) < lengths[positions, None]
-            cells = np.where(present, starts[positions, None] + np.arange(width), 0)
-            columns = np.where(present, matrix.indices[cells], 0).astype(np.int64)
-            values = np.where(present, matrix.data[cells], 0)
-            yield positions, torch.from_numpy(columns), torch.from_numpy(values), torch.from_numpy(present)
-
 
 class Centred(Recommender):
     """Adds a correction to the estimate of `Bias`, learnt from the residuals; both are computed from the user's history.
@@ -76,6 +51,6 @@ class Centred(Recommender):
         self.bias_ = Bias().fit(self.train_)
 
     @property
-    def n_parameters(self) -> int:
+    def n_parameters(self) -> int | None:
         """The biases and what is stored besides."""
-        return self.bias_.n_parameters + super().n_parameters
+        return self.bias_.n_parameters + sum(tensor.numel() for tensor in self._state().values())

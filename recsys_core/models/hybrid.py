@@ -12,18 +12,18 @@ to 1; for rankings the choice is that of a few values at which validation NDCG@1
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_core import evaluate
 from recsys_core.errors import StudyError, choose
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.registry import MODELS, recommender
+from recsys_core.models.settings import setting
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class Hybrid(Recommender):
     members: dict[str, dict[str, Any]]
 
     @property
-    def chaotic(self) -> bool:  # type: ignore[override]
+    def chaotic(self) -> bool:
         """Whether a member is."""
         return any(member.chaotic for member in self._build().values())
 
@@ -78,9 +78,11 @@ class Hybrid(Recommender):
             member._restore({key.removeprefix(start): t for key, t in state.items() if key.startswith(start)})
 
     @property
-    def n_parameters(self) -> int:
-        """Those of the members, and what was chosen."""
-        return self.choice_.numel() + sum(member.n_parameters for member in self.members_.values())
+    def n_parameters(self) -> int | None:
+        """Those of the members, and what was chosen; None where the training rows are one of the members."""
+        counts = [member.n_parameters for member in self.members_.values()]
+        known = [count for count in counts if count is not None]
+        return self.choice_.numel() + sum(known) if len(known) == len(counts) else None
 
 
 @recommender("weighted_hybrid", title="Weighted hybrid for stars", family="hybrid")
@@ -94,14 +96,18 @@ class WeightedHybrid(Hybrid):
     traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
     choice: ClassVar[str] = "weights"
 
-    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"bayesian_fm": {}, "item_autorec": {}})
-    weights: tuple[float, ...] | None = None
+    members: dict[str, dict[str, Any]] = setting(
+        {"bayesian_fm": {}, "item_autorec": {}},
+        fast={"bayesian_fm": {"n_burn_in": 5, "n_samples": 10, "session_s": 100}, "svd": {"epochs": 3}},
+        other={"als": {}, "bias": {}},
+    )
+    weights: tuple[float, ...] | None = setting(None, least=0, other=(0.2, 0.7))
 
     def __post_init__(self) -> None:
         ratings = [name for name, kind in MODELS.items() if kind.traits.predicts_ratings]
         choose("members", list(self.members), ratings)
-        self.weights = None if self.weights is None else tuple(self.weights)
-        if self.weights is not None and (len(self.weights) != len(self.members) or min(self.weights) < 0):
+        super().__post_init__()
+        if self.weights is not None and len(self.weights) != len(self.members):
             raise StudyError(f"weights={self.weights}: give one of 0 or more to each of {', '.join(self.members)}.")
 
     def _choose(self, task: FitTask) -> Any:
@@ -109,8 +115,7 @@ class WeightedHybrid(Hybrid):
 
         if task.validation is None:
             return np.full(len(self.members), 1 / len(self.members))
-        rows = task.train, task.validation, task.validation_history
-        stars = np.column_stack([evaluate.rate(member, *rows)["predicted"] for member in self.members_.values()])
+        stars = np.column_stack([_stars(member, task, task.validation) for member in self.members_.values()])
         mean = float(task.train.ratings.mean())
         return nnls(stars - mean, task.validation.ratings - mean)[0]
 
@@ -128,11 +133,24 @@ class WeightedHybrid(Hybrid):
         return stars.clamp(float(self.train_.ratings.min()), float(self.train_.ratings.max()))
 
 
+def _stars(member: Recommender, task: FitTask, rows: Interactions) -> np.ndarray:
+    """(N,) stars of validation rows at their times, of users with a history and of those without one."""
+    seen = task.train if task.validation_history is None else task.validation_history
+    codes, items, times = (torch.as_tensor(column) for column in (rows.users, rows.items, rows.times))
+    known, stars = torch.as_tensor(seen.user_counts[rows.users] > 0), torch.empty(len(rows))
+    for group in (known, ~known):
+        if group.any():
+            users = codes[group]
+            told, attributes = member.told_of(users.numpy(), seen, task.validation_history)
+            stars[group] = member.predict(users, items[group], told, attributes, times[group]).cpu()
+    return stars.double().numpy()
+
+
 @dataclass(kw_only=True)
 class RankingHybrid(Hybrid):
     """What the two hybrids for rankings share: two members, any of `MODELS`.
 
-    `tried_` holds the validation NDCG@10 of every value tried for what is chosen.
+    `tried_` holds what validation measured (NDCG@10 in the study) for every value tried for what is chosen.
     """
 
     values: ClassVar[tuple[float, ...]]  # the first of them without validation rows
@@ -140,12 +158,17 @@ class RankingHybrid(Hybrid):
 
     def __post_init__(self) -> None:
         choose("members", list(self.members), MODELS)
+        super().__post_init__()
         if len(self.members) != 2:
             raise StudyError(f"members={list(self.members)}: name two different models.")
         if not 0 <= (getattr(self, self.choice) or 0) <= max(self.values):
             raise StudyError(f"{self.choice}={getattr(self, self.choice)}: allowed are 0 to {max(self.values)}.")
-        kinds = [MODELS[name].traits for name in self.members]
-        self.traits = Traits(  # type: ignore[misc]
+
+    @property
+    def own_traits(self) -> Traits:
+        """What the hybrid can do with these members."""
+        kinds = [member.own_traits for member in self._build().values()]
+        return Traits(
             stochastic=any(kind.stochastic for kind in kinds),
             folds_in=all(kind.folds_in for kind in kinds[self.must_fold_in]),
             uses_features=self.traits.uses_features and any(kind.uses_features for kind in kinds),
@@ -154,11 +177,11 @@ class RankingHybrid(Hybrid):
     def _choose(self, task: FitTask) -> Any:
         if task.validation is None:
             return self.values[0]
-        ranking = evaluate.RankingTask(task.train, task.validation, task.validation_history, cutoffs=(10,))
+        validation = task.judged(self, task.validation)
         self.tried_: dict[float, float] = {}
         for value in self.values:
             self.choice_ = torch.tensor(value)
-            self.tried_[value] = evaluate.mean_ndcg(self, ranking)
+            self.tried_[value] = validation.measure()
         return max(self.tried_, key=self.tried_.__getitem__)
 
 
@@ -176,8 +199,12 @@ class WeightedRankingHybrid(RankingHybrid):
     values: ClassVar[tuple[float, ...]] = (0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
     must_fold_in: ClassVar[slice] = slice(None)
 
-    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"ease": {}, "implicit_user_knn": {}})
-    weight: float | None = None
+    members: dict[str, dict[str, Any]] = setting(
+        {"ease": {}, "implicit_user_knn": {}},
+        fast={"ease": {"regularisation": 1.0}, "implicit_user_knn": {}},
+        other={"ease": {}, "implicit_item_knn": {}},
+    )
+    weight: float | None = setting(None, least=0, other=0.9)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         told = None if history is self.train_ else history
@@ -206,12 +233,16 @@ class SwitchingHybrid(RankingHybrid):
     values: ClassVar[tuple[float, ...]] = (1, 0, 10, 20, 30, 50, 100, 200, 500)
     must_fold_in: ClassVar[slice] = slice(1, None)
 
-    members: dict[str, dict[str, Any]] = field(default_factory=lambda: {"demographic_popularity": {}, "ease": {}})
-    least_known: int | None = None
+    members: dict[str, dict[str, Any]] = setting(
+        {"demographic_popularity": {}, "ease": {}},
+        fast={"demographic_popularity": {}, "ease": {"regularisation": 1.0}},
+        other={"popularity": {}, "ease": {}},
+    )
+    least_known: int | None = setting(None, least=0, other=25)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         told, (first, second) = None if history is self.train_ else history, self.members_.values()
-        few = torch.as_tensor(history.user_counts)[users.cpu()] < self.choice_ * (told is None or first.traits.folds_in)
+        few = torch.as_tensor(history.user_counts)[users.cpu()] < self.choice_ * (told is None or first.own_traits.folds_in)
         scores = torch.empty(len(users), history.n_items)
         for member, mine in ((first, few), (second, ~few)):
             if mine.any():

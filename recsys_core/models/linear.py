@@ -11,6 +11,7 @@ from torch import Tensor
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.registry import recommender
+from recsys_core.models.settings import between, setting
 
 
 @recommender("ease", title="EASE", family="linear")
@@ -21,14 +22,14 @@ class EASE(Recommender):
         P = (XᵀX + λI)⁻¹,   B_ij = -P_ij / P_jj,   B_ii = 0          (eqs. 7 and 8)
 
     X is the (U, I) matrix of ones at the training pairs, ratings are not read. On the NCF paper's ML-1M files it reaches HR@10
-    .7192 and NDCG@10 .4494 (Ferrari Dacrema et al. 2021). Holds one dense I × I matrix.
+    .7192 and NDCG@10 .4494 (Ferrari Dacrema et al. 2021). Holds B as one dense (I, I) matrix, `weights`.
     """
 
     traits: ClassVar[Traits] = Traits(folds_in=True)
-    smallest: ClassVar[dict[str, float]] = {"regularisation": 1e-9}  # or the inverse may not exist
     learnt: ClassVar[dict[str, type]] = {"weights": np.ndarray}
 
-    regularisation: float = 500.0
+    # above 0, or the inverse may not exist
+    regularisation: float = setting(500.0, least=1e-9, search=between(10.0, 5000.0, log=True), fast=1.0, other=200.0)
 
     def _fit(self, task: FitTask) -> None:
         interactions = task.train.binary.astype(np.float64)

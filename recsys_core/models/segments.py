@@ -11,6 +11,7 @@ from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.registry import recommender
+from recsys_core.models.settings import between, setting
 
 
 def popularity_within(train: Interactions, segments: np.ndarray, n_segments: int, shrinkage: float) -> np.ndarray:
@@ -42,11 +43,10 @@ class SegmentPopularity(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, sees_genres_only=True)
-    smallest: ClassVar[dict[str, float]] = {"n_segments": 1, "shrinkage": 0}
     learnt: ClassVar[dict[str, type]] = dict.fromkeys(("mean", "scale", "centres", "scores"), np.ndarray)
 
-    n_segments: int = 6
-    shrinkage: float = 10.0
+    n_segments: int = setting(6, least=1, search=between(2, 40, log=True), fast=5, other=3)
+    shrinkage: float = setting(10.0, least=0, search=between(0.1, 100.0, log=True), other=2.0)
 
     def _fit(self, task: FitTask) -> None:
         from sklearn.cluster import KMeans  # takes a second to load, which only this model needs
@@ -92,11 +92,10 @@ class DemographicPopularity(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True)
-    smallest: ClassVar[dict[str, float]] = {"shrinkage": 0}
     learnt: ClassVar[dict[str, type]] = {"scores": np.ndarray}
 
-    age_limits: tuple[int, ...] = (18, 25, 35, 45, 50, 56)
-    shrinkage: float = 10.0
+    age_limits: tuple[int, ...] = setting((18, 25, 35, 45, 50, 56), least=0, other=(30, 60))
+    shrinkage: float = setting(10.0, least=0, other=2.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,10 +1,9 @@
-"""Matrix factorisation for ratings: by gradient descent (SVD, SVD++) and by alternating least squares.
+"""Matrix factorisation for ratings by gradient descent: SVD and SVD++.
 
     SVD     r̂_ui = μ + b_u + b_i + p_u · q_i                                       Koren, Bell & Volinsky 2009, eq. 4
     SVD++   r̂_ui = μ + b_u + b_i + q_i · (p_u + |N(u)|^-½ Σ_{j ∈ N(u)} y_j)        Koren 2008, eq. 15
-    ALS     r̂_ui = μ + b_u + b_i + p_u · q_i, biases first, then exact solves      Zhou, Wilkinson, Schreiber & Pan 2008
 
-SVD and SVD++ minimise, over the observed ratings, the squared error and λ times the squares of all that predicts a rating:
+Both minimise, over the observed ratings, the squared error and λ times the squares of all that predicts a rating:
 
     Σ_(u,i) (r_ui - r̂_ui)² + λ (b_u² + b_i² + |p_u|² + |q_i|² [+ Σ_{j ∈ N(u)} |y_j|²])
 
@@ -15,18 +14,15 @@ chosen on validation rows.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag, pad
 
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Traits
-from recsys_core.models.centred import Centred, padded_rows
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender
-from recsys_core.train import resolve_device
+from recsys_core.models.settings import between, setting
 
 
 class Objective(torch.autograd.Function):
@@ -89,11 +85,21 @@ class SVD(NeuralRecommender):
 
     traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True, predicts_ratings=True)
 
-    epochs: int = 10
-    learning_rate: float = 0.01
-    embedding_dim: int = 50
-    regularisation: float = 0.08
-    embedding_std: float = 0.005
+    epochs: int = setting(10, fast=20)
+    embedding_dim: int = setting(50, least=1, search=[20, 50, 100], other=8)
+    learning_rate: float = setting(0.01, search=between(0.001, 0.02, log=True), fast=0.02)
+    regularisation: float = setting(0.08, least=0, search=between(0.02, 0.3, log=True), other=0.2)
+    batch_size: int = setting(2048, search=[512, 1024, 2048, 4096], fast=256)
+    embedding_std: float = setting(0.005, least=0, other=0.3)
+
+    def user_vectors(self, users: Tensor) -> Tensor:
+        """Return (B, D + 1) vectors of (B,) users, the last column of which is their bias."""
+        with torch.no_grad():
+            return torch.as_tensor(self.module_.user_vectors(users.to(self.device_))[0])
+
+    def item_vectors(self) -> Tensor:
+        """Return the (I, D + 1) vectors of all items, the last column of which is their bias."""
+        return torch.as_tensor(self.module_.items.weight.detach())
 
     def _build(self, train: Interactions) -> nn.Module:
         return Factors(train, self.embedding_dim, self.embedding_std, self.regularisation)
@@ -167,70 +173,10 @@ class SVDPlusPlus(SVD):
     users at every step, which takes the time of two products with the (U, I) sparse matrix: on large data choose large batches.
     """
 
-    epochs: int = 15
-    batch_size: int = 1024
-    learning_rate: float = 0.005
-    embedding_dim: int = 20
+    epochs: int = setting(15)
+    embedding_dim: int = setting(20, search=[10, 20, 40])
+    learning_rate: float = setting(0.005, search=between(0.002, 0.02, log=True))
+    batch_size: int = setting(1024, search=[1024, 2048, 4096])
 
     def _build(self, train: Interactions) -> nn.Module:
         return ImplicitFactors(train, self.embedding_dim, self.embedding_std, self.regularisation)
-
-
-@recommender("als", title="ALS", family="factorisation")
-@dataclass(kw_only=True)
-class ALS(Centred):
-    """Explicit feedback factorised by alternating least squares, weighted-λ regularised (ALS-WR), on the residuals of `Bias`.
-
-        p_u = (Σ_i q_i q_iᵀ + λ n_u I)⁻¹ Σ_i (r_ui - b_ui) q_i          over the n_u items that u rated; likewise q_i
-
-    Differs from the paper: biases come first (so the item factors need no column of means), and there is a fixed number of
-    iterations. Users are solved for when they are asked about, so that a history is folded in exactly.
-    """
-
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, predicts_ratings=True)
-    smallest: ClassVar[dict[str, float]] = {"embedding_dim": 1, "n_iterations": 1, "regularisation": 1e-9}
-    learnt: ClassVar[dict[str, type]] = {"items": Tensor}
-
-    embedding_dim: int = 20
-    regularisation: float = 0.15
-    n_iterations: int = 10
-    device: str = "auto"
-
-    def _learn(self, residuals: sparse.csr_matrix, seed: int) -> None:
-        by_item, generator = residuals.T.tocsr(), torch.Generator().manual_seed(seed)
-        items = torch.randn(by_item.shape[0], self.embedding_dim, generator=generator) / self.embedding_dim**0.5
-        self.items = items.to(resolve_device(self.device))
-        for _ in range(self.n_iterations):
-            users = self._solve(residuals, np.arange(residuals.shape[0]), self.items)
-            self.items = self._solve(by_item, np.arange(by_item.shape[0]), users)
-
-    def _solve(self, residuals: sparse.csr_matrix, rows: np.ndarray, factors: Tensor) -> Tensor:
-        """(B, D) least-squares vectors of rows of `residuals`, given those of its columns; 0 where a row is empty."""
-        solution = factors.new_zeros(len(rows), self.embedding_dim)
-        for positions, columns, values, present in padded_rows(residuals, rows):
-            known = present.to(factors)[:, :, None]
-            vectors = factors[columns.to(factors.device)] * known  # (B, W, D)
-            gram = vectors.mT @ vectors
-            ridge = self.regularisation * known.sum(dim=1).clamp(min=1)  # (B, 1)
-            gram.diagonal(dim1=1, dim2=2).add_(ridge)
-            targets = vectors.mT @ values.to(factors)[:, :, None]
-            solution[torch.from_numpy(positions)] = torch.linalg.solve(gram, targets).squeeze(2)
-        return solution
-
-    def _corrections(self, users: np.ndarray, items: np.ndarray, residuals: sparse.csr_matrix) -> Tensor:
-        asked, position = np.unique(users, return_inverse=True)
-        vectors = self._solve(residuals, asked, self.items)
-        return torch.linalg.vecdot(vectors[position], self.items[items]).cpu()
-
-    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        vectors = self._solve(self.bias_.residuals(history), users.cpu().numpy(), self.items)
-        return self.bias_._scores(users, history) + (vectors @ self.items.T).cpu()
-
-    @property
-    def device_(self) -> torch.device:
-        """Where the factors live."""
-        return self.items.device
-
-    def _restore(self, state: dict[str, Tensor]) -> None:
-        super()._restore(state)
-        self.items = self.items.to(resolve_device(self.device))
