@@ -205,6 +205,12 @@ def test_every_module_that_a_notebook_runs_is_found():
     assert {Path(path) for path in loaded.split()} <= set(Imports(ROOT).of(["import pipeline.chapters.experiment"]))
 
 
+def test_a_package_that_imports_its_own_files_counts_whole_wherever_one_of_them_is_imported():
+    models = set((ROOT / "recsys_core" / "models").glob("*.py"))
+    assert "iter_modules(__path__)" in (ROOT / "recsys_core" / "models" / "__init__.py").read_text()
+    assert models <= set(Imports(ROOT).of(["from recsys_core.models.linear import EASE"]))
+
+
 def test_a_stored_profile_does_not_run_again_because_of_what_it_stored(study):
     before = fingerprints(study, "large")
     (study.root / "reports/stored/large/cpu/results").mkdir(parents=True)

@@ -20,7 +20,8 @@ class Imports:
     def of(self, sources: list[str]) -> list[Path]:
         """Modules that these sources run, with the packages they are in, and the data files beside them, in order.
 
-        An import inside a function counts like any other; a package that is imported whole counts whole.
+        An import inside a function counts like any other; a package that is imported whole counts whole, and so does one that
+        imports all of its files itself, see `_walked`.
         """
         found: set[Path] = set()
         waiting = {path for source in sources for path in self._imported(source, ())}
@@ -29,7 +30,8 @@ class Imports:
             found.add(path)
             if path not in self.direct:
                 package = path.relative_to(self.root).parent.parts
-                self.direct[path] = set(self._imported(path.read_text(encoding="utf-8"), package))
+                source = path.read_text(encoding="utf-8")
+                self.direct[path] = {*self._imported(source, package), *_walked(path, source)}
             waiting |= self.direct[path] - found
         folders = {path.parent for path in found}
         return sorted(found | {path for each in folders for path in each.iterdir() if path.suffix in DATA})
@@ -62,3 +64,8 @@ class Imports:
         place = self.root.joinpath(*module)
         candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
         return next((path for path in candidates if path.is_file()), None)
+
+
+def _walked(path: Path, source: str) -> list[Path]:
+    """The files of a package that imports each of them by name as it walks over its own folder; none of any other module."""
+    return list(path.parent.glob("*.py")) if "iter_modules(__path__)" in source else []
