@@ -106,6 +106,8 @@ def test_dlrm_equals_its_definition() -> None:
     numbers = np.array([(age - ages.mean()) / ages.std(), (year - years.mean()) / years.std()], np.float64)
     dense = climbed(model, "bottom", numbers)
     vectors = np.vstack([dense, field_vectors(model, *PAIR, numbers=False)])
+    asked = (torch.tensor([code]) for code in PAIR)
+    np.testing.assert_allclose(model.interacting_vectors(*asked)[0], vectors, rtol=1e-4, atol=1e-6)
     dots = [vectors[f] @ vectors[g] for f in range(len(vectors)) for g in range(f)]
     assert len(dots) == 15  # z, user, gender, occupation, item, genres
     top = climbed(model, "top", np.array([*dense, *dots]))

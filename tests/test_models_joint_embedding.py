@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_models_attributes import people
 
+from recsys_core.errors import StudyError
 from recsys_core.models.joint_embedding import JointEmbedding
 
 
@@ -27,3 +28,14 @@ def test_the_linear_head_of_the_joint_embedding_gives_everybody_one_order_and_th
         scores = JointEmbedding(**sizes, by_cosine=by_cosine).fit(rows).score(torch.arange(39))
         gaps = scores - scores[:, :1]  # of every item to the first
         assert torch.allclose(gaps, gaps[:1].expand_as(gaps), atol=1e-5) is not by_cosine
+
+
+def test_a_linear_head_adds_up_what_the_two_vectors_give() -> None:
+    rows = people()
+    model = JointEmbedding(epochs=1, hidden_dim=8, embedding_dim=8, joint_dim=4, device="cpu").fit(rows)
+    of_user, of_film = model.head_weights()
+    users = model.encode_users(torch.arange(5))
+    expected = (users @ of_user)[:, None] + model.encode_items() @ of_film + model.module_.head[-1].bias
+    torch.testing.assert_close(model.score_encoded(users), expected.detach(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(StudyError, match="only a linear head"):
+        JointEmbedding(head_layers=(3,)).head_weights()

@@ -136,12 +136,16 @@ class DLRMNet(FieldNet):
         """Return the item's year and fields."""
         return torch.cat([self.items.table.index_select(0, items)[:, self.years], super().item_vectors(items)], dim=1)
 
-    def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
-        """Return (B,) stars."""
+    def numbers_and_fields(self, user_vectors: Tensor, item_vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z (B, D), and the (B, 1 + F, D) vectors whose products are taken: z and those of all fields."""
         ages, user_fields = user_vectors.tensor_split([len(self.ages)], dim=1)
         years, item_fields = item_vectors.tensor_split([len(self.years)], dim=1)
         dense = self.bottom(torch.cat([ages, years], dim=1))  # (B, D)
-        vectors = torch.cat([dense[:, None], self.fields(user_fields, item_fields)], dim=1)  # (B, 1 + F, D)
+        return dense, torch.cat([dense[:, None], self.fields(user_fields, item_fields)], dim=1)
+
+    def join(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
+        """Return (B,) stars."""
+        dense, vectors = self.numbers_and_fields(user_vectors, item_vectors)
         dots = torch.bmm(vectors, vectors.transpose(1, 2))[:, self.lower[0], self.lower[1]]  # (B, (1 + F) F / 2)
         return self.bias + self.top(torch.cat([dense, dots], dim=1)).squeeze(1)
 
@@ -211,3 +215,9 @@ class DLRM(FM):
     def _build(self, train: Interactions) -> nn.Module:
         parts = train, self._sides(train), self.embedding_dim, self.embedding_std
         return DLRMNet(*parts, self.bottom_layers, self.top_layers)
+
+    @torch.no_grad()
+    def interacting_vectors(self, users: Tensor, items: Tensor) -> Tensor:
+        """Return (N, 1 + F, D) vectors of (N,) pairs of the catalogue: z, the user's fields, the item's fields."""
+        item_vectors = self.module_.item_vectors(items.to(self.device_))
+        return self.module_.numbers_and_fields(self.encode_users(users), item_vectors)[1]

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.losses import cosine_alignment
 from recsys_core.models.attribute_networks import VectorNetwork
@@ -82,6 +83,17 @@ class JointEmbedding(VectorNetwork):
     def logits(self, rows: Interactions) -> Tensor:
         """Return the (N,) logits of "liked" for the pairs of these rows; users of the catalogue need no training rows."""
         return self.module_(*(torch.as_tensor(codes, device=self.device_) for codes in (rows.users, rows.items))).cpu()
+
+    @torch.no_grad()
+    def head_weights(self) -> tuple[Tensor, Tensor]:
+        """Return (D,) weights of a user's and of a film's vector in a linear head, which adds up what the two give.
+
+        Raises StudyError for a head with hidden layers, which has no such weights.
+        """
+        if self.head_layers:
+            raise StudyError(f"head_layers={self.head_layers}: only a linear head weighs the vectors themselves.")
+        of_user, of_film = self.module_.head[-1].weight[0].chunk(2)
+        return of_user, of_film
 
     def _own_validation(self, rows: Interactions) -> Validation:
         """The share of rows that are told rightly to be liked or not."""
