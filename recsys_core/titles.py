@@ -1,4 +1,4 @@
-"""Words of film titles as attributes, for the one model that reads them."""
+"""Words of film titles as attributes, for models that read them (`title_words`)."""
 
 from dataclasses import replace
 
@@ -9,8 +9,6 @@ from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
 
-S0_WORDS = 384  # with 19 genres the 403 columns that report S0 states
-
 
 def title_words(titles: pd.Series, n_words: int) -> pd.DataFrame:
     """One 0/1 column for each of the most frequent words and numbers of titles; ties in alphabetical order."""
@@ -19,7 +17,7 @@ def title_words(titles: pd.Series, n_words: int) -> pd.DataFrame:
     return flags[flags.sum().sort_values(ascending=False, kind="stable").index[:n_words]]
 
 
-def with_title_words(rows: Interactions, data: MovieLens, n_words: int = S0_WORDS) -> Interactions:
+def with_title_words(rows: Interactions, data: MovieLens, n_words: int) -> Interactions:
     """Return the rows with columns `title_*` added to the item attributes; the catalogue is that of `encode(data)`.
 
     Raises:

@@ -32,7 +32,7 @@ def test_title_words_are_the_most_frequent_and_ties_are_alphabetical() -> None:
 def test_title_words_need_titles() -> None:
     data = invented_movielens()
     with pytest.raises(StudyError, match="has no film titles"):
-        with_title_words(encode(data)[0], data)
+        with_title_words(encode(data)[0], data, 4)
 
 
 def test_recall_is_the_share_of_the_exact_list_wherever_it_stands() -> None:

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from recsys_core.interactions import Features
-from recsys_core.models.layers import MLP as perceptron  # noqa: F401  # until variational.py names the layer's own file
 
 
 def standardised(features: Features, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
     scores = g(z),    z = f(dropout(x / |x|)) for Mult-DAE,    z ~ N(μ, σ²) with [μ ; log σ²] = f(dropout(x / |x|)) for Mult-VAE
     loss = - log p(x | scores)  [+ β KL(N(μ, σ²) ‖ N(0, 1)) for Mult-VAE: eq. 7]
 
-x is a user's row of ones, log p one of three likelihoods (eqs. 2, 3 and 4, see `losses`); f and g are perceptrons with tanh that
+x is a user's row of ones, log p one of three likelihoods (eqs. 2, 3 and 4, see `losses`); f and g are MLPs with tanh that
 mirror each other. A user is ranked with z = μ and without dropout, so that any history can be folded in.
 
 The paper's sizes and rates: one hidden layer of 600, 200 latent dimensions, dropout .5, batches of 500, Adam at .001; β grows by
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from recsys_core.interactions import Interactions
 from recsys_core.losses import LIKELIHOODS, gaussian_divergence
-from recsys_core.models.attributes import perceptron
 from recsys_core.models.base import Traits
+from recsys_core.models.layers import MLP
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender, searched_as
 from recsys_core.models.settings import between, setting
@@ -40,8 +40,8 @@ class SeenNet(nn.Module):
 
     def __init__(self, n_items: int, layers: tuple[int, ...], n_parts: int, dropout: float) -> None:
         super().__init__()
-        self.encoder = perceptron(n_items, (*layers[:-1], layers[-1] * n_parts), activation=nn.Tanh)
-        self.decoder = perceptron(layers[-1], (*layers[-2::-1], n_items), activation=nn.Tanh)
+        self.encoder = MLP(n_items, (*layers[:-1], layers[-1] * n_parts), activation=nn.Tanh)
+        self.decoder = MLP(layers[-1], (*layers[-2::-1], n_items), activation=nn.Tanh)
         self.dropout = dropout
         self.n_parts = n_parts
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # trained so far, for annealing
