@@ -13,6 +13,7 @@ import threadpoolctl
 from matplotlib.figure import Figure
 
 from pipeline.chapters import kept
+from pipeline.chapters.boards import Rows
 from pipeline.chapters.study import ROOT, Study, assignments, check_overrides, digest
 from pipeline.chapters.tuned import read_tuned
 from recsys_core.errors import StudyError, choose
@@ -144,6 +145,16 @@ class Notebook:
     def read_users(self, name: str) -> pd.DataFrame:
         """Per-user values of notebook `name`; see `read_results`."""
         return self._read(name, f"users/{name}.parquet", pd.read_parquet)
+
+    def read_rows(self, *names: str) -> Rows:
+        """Results and per-user values of notebooks beside each other; see `read_results`."""
+        return Rows.of(self, {name: (self.read_results(name), self.read_users(name)) for name in names})
+
+    def read_every(self, variants: bool = False) -> Rows:
+        """Results and per-user values of all notebooks before this one that save them; runs marked as variants if asked for."""
+        chapters = {name: self.read_rows(name) for name in Study(self.root).earlier(self.name)}
+        shown = chapters if variants else {name: rows.without_variants() for name, rows in chapters.items()}
+        return Rows.of(self, {name: (rows.results, rows.users) for name, rows in shown.items()})
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
