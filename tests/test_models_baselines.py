@@ -77,5 +77,8 @@ def test_user_item_and_global_means_are_settings_of_bias() -> None:
     item_means = np.array([(5 + 4 + 2) / 3, 3, 1, 3])  # an item without rows has the global mean
     expected = {"global": np.full((3, 4), 3), "user": np.tile(np.nanmean(stars, axis=1), (4, 1)).T}
     expected["item"] = np.tile(item_means, (3, 1))
+    n_parameters = {"global": 1, "user": 1 + 4, "item": 1 + 4}
     for name, settings in MEANS.items():
-        np.testing.assert_allclose(Bias(**settings).fit(train).score(users), expected[name], atol=1e-6)
+        model = Bias(**settings).fit(train)
+        np.testing.assert_allclose(model.score(users), expected[name], atol=1e-6)
+        assert model.n_parameters == n_parameters[name]

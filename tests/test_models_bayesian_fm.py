@@ -11,15 +11,16 @@ from boards import PLAYERS, attributes, board, rows_of
 from scipy import sparse
 
 from recsys_core.interactions import Interactions
-from recsys_core.models import BayesianFM, bayesian_fm
-from recsys_core.models.bayesian_fm import FEATURES, Block, Evidence, Side, unit_rows
+from recsys_core.models import bayesian_blocks, bayesian_fm
+from recsys_core.models.bayesian_blocks import Block, Evidence, Side, unit_rows
+from recsys_core.models.bayesian_fm import FEATURES, BayesianFM
 
 FIXED = np.array([0.5]), np.array([2.0])  # mean and precision of a prior
 
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bayesian_fm, "TOLERANCE", 1e-10)
+    monkeypatch.setattr(bayesian_blocks, "TOLERANCE", 1e-10)
 
 
 def some_rows(n_users: int = 12, n_items: int = 9) -> Interactions:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from boards import PLAYERS, SIZE, board, rows_of
 from helpers import random_interactions
-from scipy.optimize import lsq_linear
+from scipy.optimize import lsq_linear, nnls
 
 from recsys_core.errors import StudyError
-from recsys_core.evaluate import RankingTask, mean_ndcg
+from recsys_core.evaluate import RankingTask, mean_ndcg, rate
 from recsys_core.interactions import Interactions
 from recsys_core.judging import judge
 from recsys_core.models import (
@@ -51,7 +51,7 @@ def pairs(rows: Interactions) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_weights_are_the_non_negative_least_squares_on_validation_rows() -> None:
     train, validation = some_rows()
-    hybrid = WeightedHybrid(members=MEMBERS).fit(train, validation)
+    hybrid = WeightedHybrid(members=MEMBERS).fit(train, validation, judge=judge)
     alone: list[Recommender] = [Bias(item_regularisation=3.0).fit(train), ALS(embedding_dim=2).fit(train)]
     mean = train.ratings.mean()
     deviations = np.column_stack([model.predict(*pairs(validation)).numpy() - mean for model in alone])
@@ -61,6 +61,26 @@ def test_the_weights_are_the_non_negative_least_squares_on_validation_rows() -> 
     np.testing.assert_allclose(hybrid.predict(*pairs(validation)), blended.clip(0.5, 5), atol=1e-4)
 
 
+def test_the_weights_are_chosen_by_stars_of_users_with_and_without_a_history() -> None:
+    train, validation = some_rows()
+    held_out = validation.users < 8
+    history = train.take(train.users < 4)  # what is known of the held-out users: four of them are new
+    hybrid = WeightedHybrid(members=MEMBERS)
+    hybrid.fit(train.take(train.users >= 8), validation.take(held_out), validation_history=history, judge=judge)
+    rows = hybrid.train_, validation.take(held_out), history
+    stars = np.column_stack([rate(member, *rows)["predicted"] for member in hybrid.members_.values()])
+    mean = float(hybrid.train_.ratings.mean())
+    np.testing.assert_array_equal(hybrid.choice_, nnls(stars - mean, rows[1].ratings - mean)[0])
+
+
+def test_parameters_are_counted_where_every_member_has_some() -> None:
+    train, _ = some_rows()
+    bias, als = Bias(item_regularisation=3.0).fit(train), ALS(embedding_dim=2).fit(train)
+    assert bias.n_parameters is not None and als.n_parameters is not None
+    assert WeightedHybrid(members=MEMBERS).fit(train).n_parameters == bias.n_parameters + als.n_parameters + 2
+    assert WeightedRankingHybrid(members=RANKERS).fit(train).n_parameters is None
+
+
 def test_without_validation_rows_all_members_count_the_same() -> None:
     train, _ = some_rows()
     hybrid = WeightedHybrid(members=MEMBERS).fit(train)
@@ -68,7 +88,7 @@ def test_without_validation_rows_all_members_count_the_same() -> None:
 
 
 def test_stated_weights_are_kept_whatever_the_validation_rows() -> None:
-    hybrid = WeightedHybrid(members=MEMBERS, weights=(0.25, 0.5)).fit(*some_rows())
+    hybrid = WeightedHybrid(members=MEMBERS, weights=(0.25, 0.5)).fit(*some_rows(), judge=judge)
     assert hybrid.choice_.tolist() == [0.25, 0.5]
 
 
@@ -166,7 +186,7 @@ def test_the_switch_is_the_best_tried_on_validation_rows() -> None:
     held_out = generator.random(len(users)) < 0.2
     rows = rows_of(users, items, np.ones(len(users)), n_users, 40)
     hybrid = SwitchingHybrid(members={"popularity": {}, "ease": {"regularisation": 1.0}})
-    hybrid.fit(rows.take(~held_out), rows.take(held_out))
+    hybrid.fit(rows.take(~held_out), rows.take(held_out), judge=judge)
     best = max(hybrid.tried_.values())
     assert hybrid.tried_[hybrid.chosen["least_known"]] == best
     assert hybrid.tried_[0] < best and hybrid.tried_[500] < best
@@ -190,7 +210,7 @@ def test_a_switching_hybrid_answers_new_users_by_the_first_member_and_held_out_o
 @pytest.mark.parametrize("kind", [WeightedRankingHybrid, SwitchingHybrid])
 def test_a_ranking_hybrid_can_do_what_its_members_can_do(kind: type[WeightedRankingHybrid]) -> None:
     stiff = kind(members={"ease": {}, "bpr_mf": {"epochs": 1, "embedding_dim": 2, "device": "cpu"}}).fit(board(False))
-    assert stiff.traits.stochastic and not stiff.traits.folds_in
+    assert stiff.own_traits.stochastic and not stiff.own_traits.folds_in
     with pytest.raises(StudyError, match="cannot use the history of a user it was not trained on"):
         stiff.score(torch.tensor([0]), board(False))
-    assert kind(members={"ease": {}, "popularity": {}}).traits.folds_in
+    assert kind(members={"ease": {}, "popularity": {}}).own_traits.folds_in

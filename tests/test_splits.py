@@ -24,7 +24,7 @@ from recsys_core.features import clean_as_s2, encode
 from recsys_core.interactions import Interactions
 from recsys_core.judging import judge, measure
 from recsys_core.models.baselines import Bias, Popularity
-from recsys_core.models.factorization import SVD
+from recsys_core.models.svd import SVD
 from recsys_core.protocols import PROTOCOLS, make_split
 from recsys_core.splits import (
     Role,

@@ -9,7 +9,7 @@ from pathlib import Path
 from recsys_core.app import menu
 from recsys_core.app.people import QUESTIONS, Person, ask_person, whole_number
 from recsys_core.errors import StudyError
-from recsys_core.models import MODELS
+from recsys_core.models import FOR_PEOPLE, MODELS
 
 MOST_EPOCHS = 100_000
 
@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}", help=f"{name} of somebody new; give all of {', '.join(QUESTIONS)}")
     command.add_argument("--k", help="how many films (default 10)")
     command.add_argument("--dataset", default="ml-100k", help="a MovieLens release or the path of a file of ratings")
-    command.add_argument("--model", default="recommender_net", help=", ".join(MODELS))
+    command.add_argument("--model", default=FOR_PEOPLE, help=", ".join(MODELS))
     command.add_argument("--file", type=Path, help="model file: read if it exists, else written after fitting")
     command.add_argument("--epochs", help=f"epochs of a network that is fitted now (default {menu.EPOCHS})")
     return parser

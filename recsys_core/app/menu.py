@@ -22,6 +22,7 @@ from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
 from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.registry import names_with
 from recsys_core.models.storage import check_place
 from recsys_core.protocols import make_split
 from recsys_core.splits import Split
@@ -70,10 +71,10 @@ class Session:
             check_place(file)
         tell(f"Reading {dataset} …")
         data = load(dataset)
-        if unfitted.traits.predicts_ratings and not data.explicit:
+        if unfitted.own_traits.predicts_ratings and not data.explicit:
             raise StudyError(
                 f"{data.name} has one and the same rating in every row, and {model} learns from differences between ratings: "
-                "name a model that ranks by who has seen what, for instance --model ease."
+                f"name one that ranks by who has seen what, --model {', '.join(names_with(predicts_ratings=False))}."
             )
         rows, vocabulary = encode(data)
         return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs)
@@ -132,7 +133,7 @@ class Session:
         task = evaluate.RankingTask(self.split.refit, self.split.test, cutoffs=(cutoff,))
         users = evaluate.rank(self.model, task).users
         why = f"{type(self.model).__name__} ranks films and does not predict ratings, so there is no RMSE"
-        if self.model.traits.predicts_ratings:
+        if self.model.own_traits.predicts_ratings:
             why = "All ratings of these data are the same, so that there are no stars to predict and no RMSE"
         hits, found = users[f"precision@{cutoff}"].mean() * cutoff, users[f"ndcg@{cutoff}"].mean()
         return f"{why}. Of {cutoff} films that it lists, {hits:.2f} are among a user's unseen rows (NDCG@{cutoff} {found:.3f})."

@@ -9,6 +9,7 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import top_k
 from recsys_core.interactions import Features, Interactions, Vocabulary
 from recsys_core.models.base import Recommender
+from recsys_core.models.registry import names_with
 
 LIKED = 4.0  # stars
 
@@ -30,7 +31,7 @@ def recommend(
     if model.rates:
         scores = model.predict(torch.full((len(items),), user), torch.as_tensor(items)).cpu().numpy()
     table = _table(model, data, vocabulary, items, scores)
-    if model.traits.personalised and (model.traits.uses_ids or model.traits.folds_in):
+    if model.own_traits.personalised and (model.own_traits.uses_ids or model.own_traits.folds_in):
         table["because"] = _titles(data, vocabulary, reasons(model.train_, user, items))
     return table
 
@@ -53,11 +54,11 @@ def recommend_new(
 
 def require_features(model: Recommender) -> None:
     """Refuse, with a StudyError, a model that cannot answer from attributes."""
-    if not model.traits.uses_features:
+    if not model.own_traits.uses_features:
         kind = type(model).__name__
         raise StudyError(
             f"{kind} knows people by their ratings alone: choose a user of the data, or a model that uses attributes, "
-            "such as recommender_net."
+            f"one of {', '.join(names_with(uses_features=True))}."
         )
 
 

@@ -1,6 +1,8 @@
 """Matrix factorisation for ratings by alternating least squares (Zhou, Wilkinson, Schreiber & Pan 2008).
 
     r̂_ui = μ + b_u + b_i + p_u · q_i
+
+The biases come first; then users and items are solved for in turn.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from torch import Tensor
 from recsys_core.budget import rows_at_once
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import settings, storage
+from recsys_core.models import registry, settings, storage
 from recsys_core.train import History, Validation
 
 MOST_SEEDS = 2**32  # that every generator takes
@@ -155,7 +155,7 @@ class Recommender(ABC):
             raise StudyError(f"{type(self).__name__} ranks items and does not predict ratings: use score().")
         if not self.train_.explicit:
             fitted = f"{type(self).__name__} was fitted on {self.train_.no_opinions}"
-            raise StudyError(f"{fitted}: rank with score(), or choose a model that ranks.")
+            raise StudyError(f"{fitted}: rank with score(), or choose a model that ranks, one of {_ranking_models()}.")
         known = self._known(users, history)
         past = self.train_ if history is None else history
         if known.all():
@@ -298,6 +298,10 @@ class Recommender(ABC):
         Raises StudyError for a missing, damaged or foreign file, another format version and another kind of model.
         """
         return storage.load(cls, path)
+
+
+def _ranking_models() -> str:
+    return ", ".join(registry.names_with(predicts_ratings=False))
 
 
 def _taken_up(saved: Tensor, kind: type) -> Any:

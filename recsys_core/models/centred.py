@@ -12,6 +12,7 @@ from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.baselines import Bias
 
+
 class Centred(Recommender):
     """Adds a correction to the estimate of `Bias`, learnt from the residuals; both are computed from the user's history.
 

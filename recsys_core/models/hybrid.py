@@ -242,7 +242,9 @@ class SwitchingHybrid(RankingHybrid):
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         told, (first, second) = None if history is self.train_ else history, self.members_.values()
-        few = torch.as_tensor(history.user_counts)[users.cpu()] < self.choice_ * (told is None or first.own_traits.folds_in)
+        few = torch.as_tensor(history.user_counts)[users.cpu()] < self.choice_
+        if told is not None and not first.own_traits.folds_in:
+            few[:] = False
         scores = torch.empty(len(users), history.n_items)
         for member, mine in ((first, few), (second, ~few)):
             if mine.any():

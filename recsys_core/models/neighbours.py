@@ -5,13 +5,13 @@
     rankings    users   score(u, i) = Σ_v s_uv      the users v who have seen i, of the k users most similar to u
                 items   score(u, i) = Σ_j s_ij      the items j that u has seen, of the k items most similar to i
 
-What is similar and what is averaged differ. For stars (Koren 2010, eq. 3) a mean corrects the biases b of `Bias`, and s is the shrunk
-Pearson correlation of what these leave, over the n ratings in common (eq. 2), of which only positive values count:
+What is similar and what is averaged differ. For stars (Koren 2010, eq. 3) a mean corrects the biases b of `Bias`, and s is the
+shrunk Pearson correlation of what these leave, over the n ratings in common (eq. 2), of which only positive values count:
 
     s = (n - 1) / (n - 1 + λ) · Σ x y / √(Σ x² · Σ y²)
 
-For rankings, whatever the stars, a sum does without biases, and s is the shrunk cosine of two binary rows that have n_a and n_b ones,
-n_ab of them in common:
+For rankings, whatever the stars, a sum does without biases, and s is the shrunk cosine of two binary rows that have n_a and n_b
+ones, n_ab of them in common:
 
     s = n_ab / (√(n_a n_b) + λ)
 

@@ -75,6 +75,11 @@ def _add_search(name: str, title: str, kind: type[Recommender], changes: dict[st
         SEARCHES[name] = Searched(name, title, kind, fixed, space)
 
 
+def names_with(**traits: bool) -> list[str]:
+    """Names of the models whose traits are these: `names_with(uses_features=True)`."""
+    return [name for name, kind in MODELS.items() if all(getattr(kind.traits, key) == on for key, on in traits.items())]
+
+
 def class_named(class_name: str) -> type[Recommender] | None:
     """The registered class of this name, which is what model files hold."""
     return next((kind for kind in MODELS.values() if kind.__name__ == class_name), None)

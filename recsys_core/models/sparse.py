@@ -1,4 +1,4 @@
-"""What several models do with sparse matrices: many rows as one rectangle, torch's form of a matrix, systems solved step by step."""
+"""What several models do with sparse matrices: rows as rectangles, torch's form of a matrix, systems solved step by step."""
 
 from __future__ import annotations
 

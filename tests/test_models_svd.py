@@ -1,4 +1,4 @@
-"""Matrix factorisation computes its formulas: losses and gradients term by term, exact least squares, and known structure."""
+"""SVD and SVD++ compute their formulas, losses and gradients term by term, and learn known structure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from boards import PLAYERS, SIZE, board, build, fitted, rows_of
+from boards import PLAYERS, board, build, fitted, rows_of
 
 from recsys_core.interactions import Interactions
-from recsys_core.models import ALS, SVD, SVDPlusPlus
-from recsys_core.models.centred import padded_rows
-from recsys_core.models.factorization import Factors, ImplicitFactors
+from recsys_core.models.svd import SVD, Factors, ImplicitFactors, SVDPlusPlus
 
 
 def random_rows(n_users: int = 15, n_items: int = 9, share: float = 0.5) -> Interactions:
@@ -77,66 +75,6 @@ def test_items_rated_beside_each_other_tell_svd_plus_plus_what_their_stars_do_no
     model = SVDPlusPlus(embedding_dim=2, regularisation=0.001, learning_rate=0.02, epochs=30, batch_size=256)
     predicted = model.fit(rows_of(users, items, stars, 200, 41)).predict(torch.from_numpy(asked), torch.full((20,), 40))
     assert predicted[half[:20] == 1].min() > predicted[half[:20] == 0].max() + 1
-
-
-def dense_als(model: ALS, train: Interactions, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Zhou et al.'s algorithm with loops and a dense matrix; returns what is added to the biases' estimate and the item factors."""
-    residuals, mask = model.bias_.residuals(train).toarray().astype(np.float64), train.binary.toarray() > 0
-    items = torch.randn(train.n_items, model.embedding_dim, generator=generator).numpy() / model.embedding_dim**0.5
-
-    def solve(factors: np.ndarray, values: np.ndarray, known: np.ndarray) -> np.ndarray:
-        rows = np.zeros((len(values), model.embedding_dim))
-        for row, (value, present) in enumerate(zip(values, known)):
-            mine, n = factors[present], present.sum()
-            if n:
-                ridge = model.regularisation * n * np.eye(model.embedding_dim)
-                rows[row] = np.linalg.inv(mine.T @ mine + ridge) @ mine.T @ value[present]
-        return rows
-
-    for _ in range(model.n_iterations):
-        items = solve(solve(items, residuals, mask), residuals.T, mask.T)
-    return solve(items, residuals, mask) @ items.T, items
-
-
-def test_als_equals_a_dense_implementation_with_loops() -> None:
-    train = random_rows(30, 20, 0.3)
-    model = ALS(embedding_dim=3, n_iterations=4, device="cpu").fit(train, seed=7)
-    corrections, items = dense_als(model, train, torch.Generator().manual_seed(7))
-    np.testing.assert_allclose(model.items, items, atol=1e-4)
-    users = torch.from_numpy(np.flatnonzero(train.user_counts))
-    expected = model.bias_.score(users).numpy() + corrections[users]
-    np.testing.assert_allclose(model.score(users), expected, atol=1e-4)
-
-
-def test_als_gives_an_item_without_ratings_the_estimate_of_the_biases() -> None:
-    model, unseen = fitted("als"), torch.tensor([SIZE])
-    assert model.predict(PLAYERS[:1], unseen) == model.bias_.predict(PLAYERS[:1], unseen)  # type: ignore[attr-defined]
-
-
-def test_als_lowers_its_objective_with_every_iteration() -> None:
-    train, objectives = random_rows(40, 30), []
-    for n_iterations in (1, 2, 4, 8):
-        model = ALS(embedding_dim=5, n_iterations=n_iterations, device="cpu").fit(train)
-        residuals = model.bias_.residuals(train)
-        users = model._solve(residuals, np.arange(train.n_users), model.items)
-        error = residuals.toarray() - (users @ model.items.T).numpy()
-        penalty = (
-            train.user_counts @ users.square().sum(1).numpy() + train.item_counts @ model.items.square().sum(1).numpy()
-        )
-        objectives.append((error[train.binary.toarray() > 0] ** 2).sum() + model.regularisation * penalty)
-    assert objectives == sorted(objectives, reverse=True)
-
-
-@pytest.mark.parametrize("cells", [1, 40, 10**6])
-def test_padded_rows_hold_every_stored_number_once(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recsys_core.models.centred.CELLS", cells)
-    matrix, asked = random_rows(20, 33, 0.3).stars, np.array([3, 19, 3, 0])
-    found = np.zeros((len(asked), 33))
-    for positions, columns, values, present in padded_rows(matrix, asked):
-        assert not values[~present].any()
-        assert present.shape[1] < 2 * present.sum(dim=1).max()
-        found[positions[present.nonzero()[:, 0].numpy()], columns[present]] += values[present].numpy()
-    np.testing.assert_array_equal(found, matrix[asked].toarray())
 
 
 def test_the_rank_one_board_is_learnt_by_one_factor() -> None:
