@@ -89,8 +89,8 @@ def fitted(name: str, device: str = "cpu", seed: int = 0) -> Recommender:
 
 
 def answering(name: str) -> list[str]:
-    """The hyperparameters that must change what model `name` answers: all, but of networks those that steer training."""
-    steering = STEERING if is_neural(name) else set()
+    """The hyperparameters that must change what model `name` answers: all but where it computes, and how networks are steered."""
+    steering = STEERING if is_neural(name) else {"device"}
     return [key for key in settings.settings_of(MODELS[name]) if key not in steering]
 
 
@@ -108,6 +108,20 @@ def other_value(name: str, argument: str) -> Any:
         if value != usual and _allowed(argument, value, said):
             return value
     raise AssertionError(f"{name}: {argument}={usual!r}: nothing says another value; state setting(…, other=…).")
+
+
+def forbidden_values(name: str) -> list[tuple[str, Any]]:
+    """For every bound that a setting of model `name` states the setting and a value, in a tuple where it holds several, outside."""
+    found: list[tuple[str, Any]] = []
+    for argument, said in settings.settings_of(MODELS[name]).items():
+        outside = [value for value in (said.above, said.below) if value is not settings.NOT_GIVEN]
+        if said.least is not settings.NOT_GIVEN and said.least > -np.inf:
+            outside.append(said.least - 1)
+        if said.among is not settings.NOT_GIVEN:
+            outside.append("no such value")
+        several = isinstance(getattr(build(name), argument), tuple)
+        found += [(argument, (value,) if several else value) for value in outside]
+    return found
 
 
 def _searched(search: Any) -> list[Any]:

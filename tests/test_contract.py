@@ -23,6 +23,7 @@ from boards import (
     board_of,
     build,
     fitted,
+    forbidden_values,
     has_device,
     is_neural,
     other_value,
@@ -397,7 +398,8 @@ def test_a_loaded_model_scores_to_the_same_bits(case: Case, tmp_path: Path) -> N
         loaded = kind.load(tmp_path / "model")
         assert type(loaded) is type(model)
         assert loaded.hyperparameters == model.hyperparameters
-        assert loaded.n_parameters == model.n_parameters > 0
+        assert loaded.n_parameters == model.n_parameters
+        assert model.n_parameters is None or model.n_parameters > 0
         assert torch.equal(loaded.score(PLAYERS), model.score(PLAYERS))
         cold = torch.tensor([0]), new_users([])
         assert torch.equal(loaded.score(*cold), model.score(*cold))
@@ -636,6 +638,13 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
 def test_model_settings_out_of_range_are_refused_and_named(name: str, argument: str, value: Any) -> None:
     with pytest.raises(StudyError, match=f"^{argument}="):
         build(name, **{argument: value})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_values_outside_the_bounds_that_a_setting_states_are_refused_and_named(name: str) -> None:
+    for argument, value in forbidden_values(name):
+        with pytest.raises(StudyError, match=f"^{argument}="):
+            build(name, **{argument: value})
 
 
 @having(neural=True)
