@@ -135,7 +135,7 @@ def test_curves_of_one_protocol_are_drawn_with_the_best_in_the_title() -> None:
     histories = {("GMF", "random-80-10-10"): curve(0.1, 0.2), ("NCF", "random-80-10-10"): curve(0.3, 0.25)}
     histories |= {("NCF", "loo-full"): curve(0.8, 0.9)}
     figure = curves(histories)
-    assert figure.get_suptitle() == "NCF is best on validation after 1 epochs: 0.300"
+    assert figure.get_suptitle() == "NCF is best on validation: 0.300 after epoch 1"
     assert len(figure.axes[1].lines) == 4  # a line and a dot each
     assert curves(histories, names={"GMF": "product"}).axes[0].lines[0].get_label() == "product"
     with pytest.raises(StudyError, match="No model was validated under temporal"):

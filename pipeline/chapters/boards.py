@@ -232,7 +232,7 @@ def curves(
     best, epoch, value = _best(found, metric)
     called = names if isinstance(names, Mapping) else {}
     if title is None:
-        title = f"{called.get(best, best)} is best on validation after {epoch} epochs: {value:.3f}"
+        title = f"{called.get(best, best)} is best on validation: {value:.3f} after epoch {epoch}"
     label = f"{'RMSE in stars' if metric == 'rmse' else named(metric)} on validation"
     return plots.curves({called.get(name, name): curve for name, curve in found.items()}, metric, title, label)
 
