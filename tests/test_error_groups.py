@@ -15,7 +15,7 @@ from pipeline.chapters.error_groups import (
 )
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
-from recsys_core.models import Bias
+from recsys_core.models.baselines import Bias
 from recsys_core.protocols import make_split
 from recsys_core.splits import positions
 from recsys_core.statistics import rmse_interval

@@ -24,8 +24,7 @@ from recsys_core import evaluate, metrics, sampling, train
 from recsys_core.datasets import MovieLens
 from recsys_core.evaluate import RankingTask
 from recsys_core.interactions import Interactions
-from recsys_core.models import NCF
-from recsys_core.models.ncf import Tower
+from recsys_core.models.ncf import NCF, Tower
 from recsys_core.splits import Role, Split
 
 FAULTS = {row["fault"]: row for row in csv.DictReader((Path(__file__).with_name("faults.csv")).open())}

@@ -21,7 +21,10 @@ from recsys_core.app.recommend import reasons
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
-from recsys_core.models import MODELS, SVD, Bias, DemographicPopularity
+from recsys_core.models import MODELS
+from recsys_core.models.baselines import Bias
+from recsys_core.models.segments import DemographicPopularity
+from recsys_core.models.svd import SVD
 
 NEW = ["--age", "24", "--gender", "m", "--occupation", "artist", "--zip", "10003"]
 

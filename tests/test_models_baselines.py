@@ -8,8 +8,7 @@ import torch
 from boards import rows_of
 
 from recsys_core.interactions import Interactions
-from recsys_core.models import Bias, Popularity
-from recsys_core.models.baselines import MEANS
+from recsys_core.models.baselines import MEANS, Bias, Popularity
 
 
 def small() -> Interactions:

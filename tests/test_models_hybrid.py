@@ -16,18 +16,13 @@ from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, mean_ndcg, rate
 from recsys_core.interactions import Interactions
 from recsys_core.judging import judge
-from recsys_core.models import (
-    ALS,
-    EASE,
-    Bias,
-    DemographicPopularity,
-    ImplicitItemKNN,
-    Popularity,
-    Recommender,
-    SwitchingHybrid,
-    WeightedHybrid,
-    WeightedRankingHybrid,
-)
+from recsys_core.models import Recommender
+from recsys_core.models.als import ALS
+from recsys_core.models.baselines import Bias, Popularity
+from recsys_core.models.hybrid import SwitchingHybrid, WeightedHybrid, WeightedRankingHybrid
+from recsys_core.models.linear import EASE
+from recsys_core.models.neighbours import ImplicitItemKNN
+from recsys_core.models.segments import DemographicPopularity
 from recsys_core.protocols import make_split
 from recsys_core.splits import Split
 

@@ -8,7 +8,7 @@ from boards import rows_of
 from scipy import optimize
 
 from recsys_core.interactions import Interactions
-from recsys_core.models import EASE
+from recsys_core.models.linear import EASE
 
 
 def random_rows() -> Interactions:

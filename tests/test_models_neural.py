@@ -16,9 +16,8 @@ from recsys_core import budget
 from recsys_core.errors import StudyError
 from recsys_core.judging import judge
 from recsys_core.losses import mean_squared_error
-from recsys_core.models import EmbeddingRecommender
 from recsys_core.models.attributes import standardised
-from recsys_core.models.embedding_recommender import STARS, EmbeddingNet
+from recsys_core.models.embedding_recommender import STARS, EmbeddingNet, EmbeddingRecommender
 from recsys_core.models.ncf import NCF, SIZES, Tower
 
 S4_TABLES = {

@@ -9,8 +9,8 @@ from boards import rows_of
 
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import DemographicPopularity, Popularity, SegmentPopularity
-from recsys_core.models.segments import popularity_within
+from recsys_core.models.baselines import Popularity
+from recsys_core.models.segments import DemographicPopularity, SegmentPopularity, popularity_within
 
 N_USERS, N_ITEMS = 40, 30
 

@@ -12,8 +12,8 @@ from boards import PLAYERS, board, build, fitted, rows_of
 from torch import nn
 
 from recsys_core.losses import gaussian_divergence
-from recsys_core.models import MODELS, MultDAE, MultVAE
-from recsys_core.models.variational import SeenNet
+from recsys_core.models import MODELS
+from recsys_core.models.variational import MultDAE, MultVAE, SeenNet
 
 SEEN = torch.tensor([[1.0, 0, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0]])
 

@@ -11,7 +11,7 @@ from boards import PLAYERS, board, fitted
 from pipeline.bench.timings import naive_scores
 from pipeline.chapters.neural_filtering import compared, listing_penalties, listing_penalty, trade_off
 from recsys_core.errors import StudyError
-from recsys_core.models.ncf import Fusion
+from recsys_core.models.neumf import Fusion
 
 
 def users() -> pd.DataFrame:

@@ -12,8 +12,8 @@ from scipy import sparse
 from test_contract import some_features
 
 from recsys_core.errors import StudyError
-from recsys_core.models import DSSM
 from recsys_core.models.attribute_networks import VectorNetwork
+from recsys_core.models.dssm import DSSM
 from recsys_core.retrieval import VectorIndex
 
 

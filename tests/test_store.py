@@ -16,7 +16,14 @@ from pipeline.chapters import kept
 from pipeline.chapters.store import FOLDER, METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
 from pipeline.chapters.study import ROOT
 from recsys_core.errors import StudyError
-from recsys_core.models import EASE, GMF, IALS, NCF, Bias, JointEmbedding, Recommender, WeightedRankingHybrid
+from recsys_core.models import Recommender
+from recsys_core.models.baselines import Bias
+from recsys_core.models.gmf import GMF
+from recsys_core.models.hybrid import WeightedRankingHybrid
+from recsys_core.models.ials import IALS
+from recsys_core.models.joint_embedding import JointEmbedding
+from recsys_core.models.linear import EASE
+from recsys_core.models.ncf import NCF
 from recsys_core.models.vector_profile import VectorProfile
 
 

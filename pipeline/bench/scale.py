@@ -22,9 +22,10 @@ import torch
 
 from recsys_core import evaluate
 from recsys_core.interactions import Interactions
-from recsys_core.models import DSSM, IALS, NCF
 from recsys_core.models.base import Recommender
-from recsys_core.models.ncf import SIZES
+from recsys_core.models.dssm import DSSM
+from recsys_core.models.ials import IALS
+from recsys_core.models.ncf import NCF, SIZES
 from recsys_core.protocols import make_split
 from recsys_core.sampling import Batches
 

@@ -38,9 +38,13 @@ from recsys_core.errors import StudyError, choose
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models import EASE, NCF, DiverseNCF, MultVAE, NeuMF
 from recsys_core.models.base import FitTask, Recommender, Traits
-from recsys_core.models.ncf import SIZES, Fusion, PairRecommender
+from recsys_core.models.diverse_ncf import DiverseNCF
+from recsys_core.models.linear import EASE
+from recsys_core.models.ncf import NCF, SIZES
+from recsys_core.models.neumf import Fusion, NeuMF
+from recsys_core.models.pairs import PairRecommender
+from recsys_core.models.variational import MultVAE
 from recsys_core.protocols import make_split
 from recsys_core.train import resolve_device, train_epoch
 

@@ -9,8 +9,6 @@ from recsys_core.models.registry import MODELS
 for each in iter_modules(__path__):
     import_module(f"{__name__}.{each.name}")
 
-globals().update({kind.__name__: kind for kind in MODELS.values()})  # until all callers name the file
-
 FOR_PEOPLE = "recommender_net"  # answers people who name no model: it knows new ones by their attributes (report S1)
 
 __all__ = ["FOR_PEOPLE", "MODELS", "Recommender"]
