@@ -63,7 +63,7 @@ def test_exactly_one_cell_holds_the_parameters_and_the_run_is_opened_right_after
     Study().defaults(path.stem)
     tagged = ["parameters" in cell.metadata.get("tags", []) for cell in code(notebook)]
     opened = code(notebook)[tagged.index(True) + 1].source
-    assert f'Notebook.open("{path.stem}", globals())' in opened
+    assert re.search(rf'(Notebook\.open|open_study)\("{path.stem}", globals\(\)', opened)
 
 
 def test_the_kernel_is_python3(notebook):
