@@ -9,8 +9,8 @@ class StudyError(ValueError):
     """Says in one sentence what was wrong, where, and what to do."""
 
 
-def choose(name: str, values: object, known: Iterable[object]) -> None:
-    """Check that a value, or each of a list of values, is among the known ones; StudyError names the value and what is allowed."""
+def refuse_unknown(name: str, values: object, known: Iterable[object]) -> None:
+    """Raise StudyError, which names it and what is allowed, for a value, or one in a list of values, that is not known."""
     allowed = list(known)
     for value in values if isinstance(values, list | tuple) else [values]:
         if value not in allowed:

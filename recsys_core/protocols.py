@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys_core import splits
 from recsys_core.datasets import Benchmark
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions
 from recsys_core.splits import Split
 
@@ -126,5 +126,5 @@ PROTOCOLS = {each.name: each for each in _IN_READING_ORDER}
 
 def make_split(protocol: str, interactions: Interactions, **options: object) -> Split:
     """Split by a protocol's name; `options` are that protocol's own (fold, fold_in, seed, …)."""
-    choose("protocol", protocol, PROTOCOLS)
+    refuse_unknown("protocol", protocol, PROTOCOLS)
     return PROTOCOLS[protocol].split(interactions, **options)

@@ -10,7 +10,7 @@ from enum import IntFlag
 import numpy as np
 
 from recsys_core.datasets import Benchmark
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions, Vocabulary
 
 N_SAMPLED_NEGATIVES = 99  # He et al. 2017, section 4.1
@@ -257,7 +257,7 @@ def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
     S2: rows at random 80/10/10, users mixed (the report names no shares); expects the rows that its cleaning leaves.
     S4: leave-one-out without validation rows, ranked against 99 negatives.
     """
-    choose("claim", claim, ("S0", "S1", "S2", "S4"))
+    refuse_unknown("claim", claim, ("S0", "S1", "S2", "S4"))
     n_rows, n_users, generator = len(interactions), interactions.n_users, np.random.default_rng(seed)
     roles = np.full(n_rows, Role.TRAIN, dtype=np.uint8)
     negatives: np.ndarray | None = None

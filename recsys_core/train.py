@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recsys_core.errors import StudyError, at_least, choose
+from recsys_core.errors import StudyError, at_least, refuse_unknown
 from recsys_core.files import atomic_path
 from recsys_core.progress import Progress
 from recsys_core.sampling import Batches
@@ -37,7 +37,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         at_least(self, epochs=1, weight_decay=0, patience=1)
-        choose("precision", self.precision, ("auto", "float32", "bfloat16"))
+        refuse_unknown("precision", self.precision, ("auto", "float32", "bfloat16"))
         if not self.learning_rate > 0:
             raise StudyError(f"learning_rate={self.learning_rate}: it must be above 0.")
 

@@ -34,7 +34,7 @@ from pipeline.chapters.study import ROOT
 from pipeline.command import exit_status
 from recsys_core import evaluate
 from recsys_core.datasets import load
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
@@ -317,7 +317,7 @@ ON_A_PROCESSOR = ("retrieval", "scale")
 def measure_parts(parts: Sequence[str], device: torch.device) -> None:
     """Measure and store the named parts, all where none is named."""
     known = [name for name in PARTS if device.type == "cpu" or name not in ON_A_PROCESSOR]
-    choose("part", list(parts), known)
+    refuse_unknown("part", list(parts), known)
     store(pd.concat([measure(name, device) for name in parts or known]), not parts)
 
 

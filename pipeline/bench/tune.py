@@ -22,7 +22,7 @@ from pipeline.chapters.study import ROOT
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
 from recsys_core.datasets import load
-from recsys_core.errors import choose
+from recsys_core.errors import refuse_unknown
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.judging import judge, judge_by
@@ -153,7 +153,7 @@ def tune(
         StudyError: a model without a search space.
     """
     chosen = list(names) or sorted(SEARCHES)
-    choose("MODELS", chosen, SEARCHES)
+    refuse_unknown("MODELS", chosen, SEARCHES)
     sha256 = load(dataset).sha256
     missing = [name for name in chosen if not is_stored(root, name, sha256, n_trials)]
     for name in (name for name in chosen if name not in missing):

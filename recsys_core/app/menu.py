@@ -17,7 +17,7 @@ from recsys_core.app import kept
 from recsys_core.app.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.app.recommend import recommend, recommend_new, require_features
 from recsys_core.datasets import MovieLens, load
-from recsys_core.errors import StudyError, at_least, choose
+from recsys_core.errors import StudyError, at_least, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
@@ -65,7 +65,7 @@ class Session:
         Raises StudyError for unknown names, epochs of a model that has none, a file that could not be written, and a model for
         stars where all ratings are the same.
         """
-        choose("model", [model], MODELS)
+        refuse_unknown("model", [model], MODELS)
         unfitted = _configured(model, epochs)
         if file is not None and not _exists(file):
             check_place(file)

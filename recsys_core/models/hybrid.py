@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 from recsys_core.models.registry import MODELS, recommender
@@ -105,7 +105,7 @@ class WeightedHybrid(Hybrid):
 
     def __post_init__(self) -> None:
         ratings = [name for name, kind in MODELS.items() if kind.traits.predicts_ratings]
-        choose("members", list(self.members), ratings)
+        refuse_unknown("members", list(self.members), ratings)
         super().__post_init__()
         if self.weights is not None and len(self.weights) != len(self.members):
             raise StudyError(f"weights={self.weights}: give one of 0 or more to each of {', '.join(self.members)}.")
@@ -157,7 +157,7 @@ class RankingHybrid(Hybrid):
     must_fold_in: ClassVar[slice]  # the members without whom the hybrid does not
 
     def __post_init__(self) -> None:
-        choose("members", list(self.members), MODELS)
+        refuse_unknown("members", list(self.members), MODELS)
         super().__post_init__()
         if len(self.members) != 2:
             raise StudyError(f"members={list(self.members)}: name two different models.")

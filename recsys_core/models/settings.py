@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 
 
 class _NotGiven:
@@ -67,7 +67,7 @@ class Setting:
         if value is None:
             return
         if self.among is not NOT_GIVEN:
-            choose(name, value, self.among)
+            refuse_unknown(name, value, self.among)
         if self.least is not NOT_GIVEN and not np.all(np.asarray(value) >= self.least):
             raise StudyError(f"{name}={value}: it must be at least {self.least:g}.")
         if self.above is not NOT_GIVEN and not np.all(np.asarray(value) > self.above):

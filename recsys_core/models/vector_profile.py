@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions
 from recsys_core.models.attribute_networks import VectorNetwork
 from recsys_core.models.base import FitTask, Recommender, Traits
@@ -69,7 +69,7 @@ class VectorProfile(Recommender):
 def named_network(named: dict[str, dict[str, Any]]) -> VectorNetwork:
     """The unfitted network that its name and settings say; StudyError for a model without vectors to search."""
     networks = {name: kind for name, kind in MODELS.items() if issubclass(kind, VectorNetwork)}
-    choose("network", list(named), networks)
+    refuse_unknown("network", list(named), networks)
     if len(named) != 1:
         raise StudyError(f"network={named!r}: name one network and its settings.")
     name, settings = next(iter(named.items()))

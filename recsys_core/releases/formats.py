@@ -21,7 +21,7 @@ import pyarrow as pa
 import yaml
 from pyarrow import csv as arrow_csv
 
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.releases.parquet import as_csv, column_names, is_parquet
 
 Tables = dict[str, pd.DataFrame]
@@ -324,7 +324,7 @@ def unique_keys(table: str, frame: pd.DataFrame, where: Path) -> None:
 
 def unique_pairs(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame:
     """Drop the rows of a repeated (user_id, item_id) that `keep` does not want; without it refuse them."""
-    choose("keep", [keep], (None, "first", "last"))
+    refuse_unknown("keep", [keep], (None, "first", "last"))
     repeated = ratings.duplicated(["user_id", "item_id"], keep or "first")
     if repeated.any() and keep is None:
         user, item = ratings[["user_id", "item_id"]].to_numpy()[repeated.to_numpy().argmax()]

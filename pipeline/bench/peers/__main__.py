@@ -29,7 +29,7 @@ from pipeline.chapters.results import public_versions
 from pipeline.chapters.study import ROOT
 from pipeline.command import exit_status
 from recsys_core.datasets import MovieLens, load
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.protocols import make_split
@@ -228,7 +228,7 @@ def measure_peers(
     """
     known = read_peers()
     chosen = list(names) or list(known)
-    choose("PEERS", chosen, known)
+    refuse_unknown("PEERS", chosen, known)
     with tempfile.TemporaryDirectory() as folder:
         data = load("ml-100k")
         write_folds(data, Path(folder))
