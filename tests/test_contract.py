@@ -171,8 +171,9 @@ def may_be_infinite(name: str) -> set[str]:
 def test_a_hyperparameter_that_is_not_finite_is_refused_by_name(case: Case, value: float) -> None:
     numbers = [name for name, default in build(*case).hyperparameters.items() if isinstance(default, float)]
     for name in set(numbers) - set(may_be_infinite(case[0]) if value > 0 else ()):
+        changes: dict[str, Any] = {name: value}
         with pytest.raises(StudyError, match=name):
-            build(*case, **{name: value})
+            build(*case, **changes)
 
 
 @having()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.chapters.results import CELL, leaderboard, long_format, public_versions
+from pipeline.chapters.results import CELL, leaderboard, long_format, public_versions, read_results, with_counts
 from recsys_core.errors import StudyError
 from recsys_core.models.base import fingerprint
 from recsys_core.statistics import bootstrap_interval
@@ -57,6 +58,16 @@ def test_a_leaderboard_has_mean_and_spread_over_seeds_and_an_interval_over_users
     assert line["ndcg@10"] == pytest.approx(0.4)
     assert line["ndcg@10 sd"] == pytest.approx(math.sqrt((0.04 + 0.01 + 0.09) / 2))
     assert (line["ndcg@10 low"], line["ndcg@10 high"]) == bootstrap_interval(users)
+
+
+def test_a_leaderboard_has_no_number_of_parameters_where_none_is_counted(tmp_path: Path) -> None:
+    counted, uncounted = table({0: 0.2}), table({0: 0.5}, model="knn").assign(parameters=None)
+    results = pd.concat([with_counts(counted), with_counts(uncounted)], ignore_index=True)
+    results.to_csv(tmp_path / "results.csv", index=False)
+    for rows in (results, read_results(tmp_path / "results.csv")):
+        numbers = leaderboard(rows, None, ["ndcg@10"])["parameters"]
+        assert numbers.isna().tolist() == [False, True]
+        assert f"{numbers[0]:,}" == "7"
 
 
 def test_each_model_and_variant_has_its_own_line_and_its_own_users() -> None:

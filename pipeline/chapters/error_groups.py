@@ -124,7 +124,7 @@ def rate_new_users(
     """
     position, _ = positions(rows, rows.times)
     known, asked = rows.take(position < n_known), position >= first
-    if not model.traits.folds_in:
+    if not model.own_traits.folds_in:
         known = rows.take(np.empty(0, np.int64))
     rated = rate(model, train, rows.take(asked), known).assign(position=position[asked])
     return rated[["user", "item", "position", "actual", "predicted", "squared_error"]]

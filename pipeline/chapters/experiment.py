@@ -17,10 +17,10 @@ from pipeline.chapters.comparisons import Comparison
 from pipeline.chapters.fits import Fits, selected
 from pipeline.chapters.gate import Check, Gate, GivenScores
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.results import CELL, leaderboard, public_versions
+from pipeline.chapters.results import CELL, leaderboard, public_versions, with_counts
 from pipeline.chapters.store import METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
 from recsys_core.datasets import MovieLens, load
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
 from recsys_core.judging import judge, measure
@@ -68,7 +68,7 @@ class Experiments:
 
     def splits(self, protocol: str) -> list[Split]:
         """All splits of a protocol, such as five folds; published test rows where the data has them."""
-        choose("protocol", protocol, PROTOCOLS)
+        refuse_unknown("protocol", protocol, PROTOCOLS)
         return PROTOCOLS[protocol].splits(self.rows, self.data.benchmark, self.vocabulary.item_ids)
 
     def run(
@@ -196,9 +196,9 @@ class Experiments:
         for what, values in (("seeds", seeds), ("protocols", protocols)):
             if not values:
                 raise StudyError(f"{what}=[]: give at least one.")
-        choose("protocols", [p for p in protocols if isinstance(p, str)], PROTOCOLS)
+        refuse_unknown("protocols", [p for p in protocols if isinstance(p, str)], PROTOCOLS)
         splits = [split for p in protocols for split in ([p] if isinstance(p, Split) else self.splits(p))]
-        splits = [s for s in splits if model.traits.predicts_ratings or PROTOCOLS[s.protocol].ranking]
+        splits = [s for s in splits if model.own_traits.predicts_ratings or PROTOCOLS[s.protocol].ranking]
         if not splits:
             raise StudyError(
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
@@ -212,7 +212,7 @@ class Experiments:
     @staticmethod
     def _reported(model: Recommender, split: Split, seeds: list[int]) -> list[int]:
         """The seeds to report: one each of splits that are replicates, and of a model that draws nothing."""
-        return seeds if model.traits.stochastic and not PROTOCOLS[split.protocol].replicates else seeds[:1]
+        return seeds if model.own_traits.stochastic and not PROTOCOLS[split.protocol].replicates else seeds[:1]
 
     def _runs(self, what: str, cell: Cell, split: Split, fits: Fits, seeds: list[int], main: bool) -> Cell:
         """The cell with the runs of all seeds: stored ones where what is trained all the same confirms them, else fresh ones."""
@@ -310,7 +310,7 @@ class Experiments:
         for run in (cell.runs[seed] for seed in seeds):
             provenance = identity | {"versions": run.made_by["versions"], "device": cell.identity.device}
             rows = run.metrics.assign(seed=run.seed, **labels, **kind, **run.facts, **provenance)
-            self.results = pd.concat([self.results, rows], ignore_index=True)
+            self.results = pd.concat([self.results, with_counts(rows)], ignore_index=True)
         users = cell.users_of(seeds)
         if users is not None and len(users):
             self.users = pd.concat([self.users, users.assign(**labels)], ignore_index=True)

@@ -109,7 +109,7 @@ class Gate:
             identical(f"{what}, {name}", stored.exact[name], fresh.exact[name])
             for name in sorted(stored.exact.keys() & fresh.exact.keys())
         ]
-        counts = [(name, stored.facts.get(name), value) for name, value in fresh.facts.items()]
+        counts = [(name, stored.facts.get(name), np.nan if now is None else now) for name, now in fresh.facts.items()]
         checks += [number(f"{what}, {name}", "exact", old, now, 0) for name, old, now in counts if old is not None]
         return checks + self.paths(what, stored.path, fresh.path)
 
@@ -137,9 +137,9 @@ class Gate:
         main = protocol.main_of(set(fresh.metrics["metric"]))
         if model.chaotic:
             return [self.predicted(f"{what}, {main}", main, cell, fresh)]
-        share = SOLVED if model.traits.stochastic else EXACT
+        share = SOLVED if model.own_traits.stochastic else EXACT
         pairs = stored.metrics.merge(fresh.metrics, "left", ["variant", "metric"], suffixes=(" stored", " now"))
-        pairs = pairs[(pairs["metric"] == main) | (not model.traits.stochastic)]
+        pairs = pairs[(pairs["metric"] == main) | (not model.own_traits.stochastic)]
         return [
             number(f"{what} {variant}, {metric}", "exact", old, now, share * abs(old) + ROUNDING)
             for variant, metric, old, now in pairs[PAIR].itertuples(index=False)

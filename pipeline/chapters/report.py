@@ -91,7 +91,9 @@ def _shown(values: pd.Series, digits: int) -> pd.Series:
     """A column's cells as text."""
     if pd.api.types.is_float_dtype(values):
         return values.map(f"{{:.{digits}f}}".format).where(values.notna(), "")
-    return values.map("{:,}".format if pd.api.types.is_integer_dtype(values) else str)
+    if pd.api.types.is_integer_dtype(values):
+        return values.map("{:,}".format).where(values.notna(), "")
+    return values.map(str)
 
 
 def _columns_of_words(table: pd.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,16 @@ def long_format(facts: Mapping[str, float], tables: Mapping[str, pd.DataFrame]) 
     return pd.concat(rows, ignore_index=True)[["table", "name", "measure", "value"]].astype({"value": float})
 
 
+def with_counts(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows with whole numbers of parameters, which are empty where nothing is counted."""
+    return results.astype({"parameters": "Int64"}) if "parameters" in results else results
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """A results table from its CSV file."""
+    return with_counts(pd.read_csv(path))
+
+
 def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iterable[str]) -> pd.DataFrame:
     """One line per model and, for each metric, mean over seeds, spread over seeds and an interval over users.
 
@@ -55,4 +66,4 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
             if mine is not None and len(mine) and metric in mine:
                 line[f"{metric} low"], line[f"{metric} high"] = bootstrap_interval(mine[metric].to_numpy(np.float64))
         lines.append(line)
-    return pd.DataFrame(lines)
+    return with_counts(pd.DataFrame(lines))

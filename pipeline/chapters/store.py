@@ -75,14 +75,14 @@ class Run:
     """What training with one seed gave.
 
     `metrics` has the columns METRIC_COLUMNS; `users` a row per variant and user and a column per metric, or is None where only the
-    mean over seeds is known. `facts` are epochs and parameters; `path` and `exact` (hashes of the rows as fitted and of the first
-    batch) are how training began; `made_by` says with which versions and on what.
+    mean over seeds is known. `facts` are epochs and parameters (None where nothing is counted); `path` and `exact` (hashes of the
+    rows as fitted and of the first batch) are how training began; `made_by` says with which versions and on what.
     """
 
     seed: int
     metrics: pd.DataFrame
     users: pd.DataFrame | None
-    facts: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, int | None] = field(default_factory=dict)
     path: dict[str, float] = field(default_factory=dict)
     exact: dict[str, str] = field(default_factory=dict)
     made_by: dict[str, str] = field(default_factory=dict)
