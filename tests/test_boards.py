@@ -132,12 +132,12 @@ def test_curves_of_one_protocol_are_drawn_with_the_best_in_the_title() -> None:
     def curve(*values: float) -> pd.DataFrame:
         return pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "ndcg@10": values})
 
-    histories = {("GMF", "random-80-10-10"): curve(0.1, 0.2), ("NCF", "random-80-10-10"): curve(0.3, 0.25)}
+    histories = {("Autoencoder", "random-80-10-10"): curve(0.1, 0.2), ("NCF", "random-80-10-10"): curve(0.3, 0.25)}
     histories |= {("NCF", "loo-full"): curve(0.8, 0.9)}
     figure = curves(histories)
     assert figure.get_suptitle() == "NCF is best on validation: 0.300 after epoch 1"
     assert len(figure.axes[1].lines) == 4  # a line and a dot each
-    assert curves(histories, names={"GMF": "product"}).axes[0].lines[0].get_label() == "product"
+    assert curves(histories, names={"Autoencoder": "product"}).axes[0].lines[0].get_label() == "product"
     with pytest.raises(StudyError, match="No model was validated under temporal"):
         curves(histories, protocol="temporal")
     plt.close("all")
@@ -146,12 +146,12 @@ def test_curves_of_one_protocol_are_drawn_with_the_best_in_the_title() -> None:
 def test_models_with_less_than_half_of_the_epochs_are_named_as_stopped_early() -> None:
     def trained(protocol: str, *epochs: int) -> Rows:
         family = ["linear", "perceptron", "perceptron", "network for stars"]
-        names = ["EASE", "GMF", "NeuMF", "Towers"]
+        names = ["EASE", "Autoencoder", "NeuMF", "Towers"]
         results = pd.DataFrame({"model": names, "family": family, "epochs": [0, *epochs], "protocol": protocol})
         return Rows(results, pd.DataFrame(), NOTEBOOK)
 
     early = stopped_early(trained("random-80-10-10", 30, 10, 20), trained("loo-full", 14, 5, 2))
-    assert early.to_dict() == {"random-80-10-10": {"GMF": 30}, "loo-full": {"GMF": 14}}
+    assert early.to_dict() == {"random-80-10-10": {"Autoencoder": 30}, "loo-full": {"Autoencoder": 14}}
 
 
 def test_a_family_is_in_one_group_or_is_its_own() -> None:

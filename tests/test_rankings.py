@@ -125,9 +125,9 @@ def test_models_with_other_users_are_not_paired() -> None:
 
 def test_models_with_less_than_half_of_the_epochs_are_named_as_stopped_early() -> None:
     def rows(protocol: str, *epochs: int) -> pd.DataFrame:
-        names = ["EASE", "GMF", "NeuMF", "Towers"]
+        names = ["EASE", "Autoencoder", "NeuMF", "Towers"]
         family = ["neighbours and linear", "neural", "neural", "network for stars"]
         return pd.DataFrame({"model": names, "family": family, "epochs": [0, *epochs], "protocol": protocol})
 
     early = stopped_early(rows("random-80-10-10", 30, 10, 20), rows("loo-full", 14, 5, 2))
-    assert early.to_dict() == {"random-80-10-10": {"GMF": 30}, "loo-full": {"GMF": 14}}
+    assert early.to_dict() == {"random-80-10-10": {"Autoencoder": 30}, "loo-full": {"Autoencoder": 14}}

@@ -9,6 +9,7 @@ On the paper's ML-1M files it reaches HR@10 .688 and NDCG@10 .410 (with 64 facto
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class NeuMF(NCF):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.pretrained: list[PairNet] = []  # the parts' modules, where they were trained alone
+        self.pretrained: list[Any] = []  # the modules of both parts, where they were trained alone
 
     def _parts(self) -> tuple[GMF, NCF]:
         """The models that are fused, with what they have in common with it."""
