@@ -34,8 +34,8 @@ def network(levels: Sequence[Sequence[str]], title: str) -> Figure:
 
 def _level(axes: Axes, labels: Sequence[str], row: int) -> list[float]:
     """Draw one level; returns the middles of its boxes."""
-    width = min(1.3, 1.9 / len(labels))
-    middles = [width * 1.05 * (place - (len(labels) - 1) / 2) for place in range(len(labels))]
+    width = min(1.2, 1.8 / len(labels))
+    middles = [width * 1.1 * (place - (len(labels) - 1) / 2) for place in range(len(labels))]
     for middle, label in zip(middles, labels):
         corner = (middle - width / 2, row * (HEIGHT + GAP))
         box = FancyBboxPatch(corner, width, HEIGHT, boxstyle="round,pad=0.02,rounding_size=0.08")
