@@ -12,7 +12,7 @@ from recsys_core.errors import StudyError
 STUDY = """
 notebooks:
   one: {outputs: [results]}
-  two: {after: [one], outputs: [results]}
+  two: {outputs: [results]}
 profiles:
   study:
   smoke: {every: {epochs: 1}}
@@ -22,6 +22,7 @@ profiles:
       one: {dataset: large}
 """
 PARAMETERS = 'dataset = "small"\nepochs = 20\nrate = 0.5\ndevice = "cpu"\nseeds = [0, 1]'
+READS = {"one": "", "two": 'chapters = ("one",)\nnotebook.read_references()'}
 DEFAULTS = {"dataset": "small", "epochs": 20, "rate": 0.5, "device": "cpu", "seeds": [0, 1]}
 
 
@@ -30,8 +31,8 @@ def root(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
     (tmp_path / "notebooks").mkdir()
     for name in ("one", "two"):
-        cell = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
-        nbformat.write(new_notebook(cells=[cell]), tmp_path / f"notebooks/{name}.ipynb")
+        cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), new_code_cell(READS[name])]
+        nbformat.write(new_notebook(cells=cells), tmp_path / f"notebooks/{name}.ipynb")
     return tmp_path
 
 
@@ -145,6 +146,20 @@ def test_a_run_in_a_scratch_folder_writes_there_and_reads_what_is_kept(root, mon
     assert notebook.figure_path("one/a") == root / "scratch/figures/one/a.png"
     assert notebook.figure_path("two/a") == root / "figures/two/a.png"
     assert [str(notebook.final(each)) for each in (notebook.output, root / "figures")] == ["reports", "figures"]
+
+
+def test_what_the_pipeline_cannot_find_in_the_code_is_not_read_in_the_studys_own_runs(root, monkeypatch):
+    (root / "reports").mkdir()
+    (root / "reports/references.csv").write_text("reported\n1\n")
+    opened(root, "two").save_results(pd.DataFrame({"model": ["a"]}))
+    assert len(opened(root).read_results("two")) == len(opened(root).read_references()) == 1
+    monkeypatch.setenv("RECSYS_SCRATCH", "scratch")
+    with pytest.raises(StudyError, match="one reads two, whose name stands in none of its code cells"):
+        opened(root).read_results("two")
+    for read in (lambda: opened(root).hyperparameters("ease"), opened(root).read_references, opened(root).read_timings):
+        with pytest.raises(StudyError, match=r"one reads reports/.* by a call that `pipeline.chapters.reads` does not"):
+            read()
+    assert len(opened(root, "two").read_references()) == 1
 
 
 def test_a_notebook_that_has_saved_nothing_yet_reads_no_earlier_results_of_its_own(root, monkeypatch):

@@ -1,3 +1,4 @@
+import fnmatch
 import json
 import os
 import shutil
@@ -591,6 +592,28 @@ def test_the_plain_papermill_line_is_what_snakemake_shows(project):
     assert f"Shell command: RECSYS_SCRATCH=reports/executed/study/scratch {line}" in shown.stdout
 
 
+def test_rules_of_a_profile_give_parameters_values_and_cut_lists_and_what_it_says_of_a_notebook_goes_before(study):
+    lines = [f"{name} = {value!r}" for name, value in (("epochs", 20), ("pretrain_epochs", 1), ("seeds", [3, 4, 5]))]
+    cell = new_code_cell("\n".join([*lines, "sweep = [5, 6]", "seeds_of = 'all'"]), metadata={"tags": ["parameters"]})
+    for name in ("first", "second"):
+        nbformat.write(new_notebook(cells=[cell]), study.root / f"notebooks/{name}.ipynb")
+    rules = 'smoke: {every: {"*epochs": 1}, shortened: {"seeds*": 2, sweep: 0, other: 1}, notebooks: {second: {seeds: [9]}}}'
+    text = STUDY.replace("smoke: {every: {epochs: 1}, notebooks: {second: {epochs: 2}}}", rules)
+    (study.root / "study.yaml").write_text(text)
+    ruled = {"epochs": 1, "seeds": [3, 4], "sweep": []}
+    study = Study(study.root)
+    assert study.overrides("smoke", "first") == ruled and study.overrides("smoke", "second") == ruled | {"seeds": [9]}
+
+
+def test_the_quick_profile_goes_by_rules_and_names_few_notebooks():
+    study, quick = Study(), Study().profiles["smoke"]
+    assert len(quick["notebooks"]) <= 8
+    for name in study.notebooks:
+        values = study.defaults(name) | study.overrides("smoke", name)
+        assert all(values[key] == 1 for key in values if key.endswith("epochs"))
+        assert all(len(values[key]) == 1 for key in values if key.endswith("seeds"))
+
+
 def test_the_studys_own_file_is_consistent():
     study = Study()
     content = yaml.safe_load((ROOT / "study.yaml").read_text())
@@ -600,10 +623,12 @@ def test_the_studys_own_file_is_consistent():
     for entry in study.notebooks.values():
         assert set(entry) <= {"outputs"} and entry.get("outputs") != [*OUTPUTS], "what is said by default is not listed"
     for name, profile in study.profiles.items():
-        assert set(profile) <= {"every", "stored", "notebooks", "profiles", "device"}
+        assert set(profile) <= {"every", "shortened", "stored", "notebooks", "profiles", "device"}
         assert set(profile.get("notebooks", {})) <= files and set(profile.get("profiles", [])) <= set(study.profiles)
         for notebook in study.notebooks:
             check_overrides(notebook, study.overrides(name, notebook), study.defaults(notebook))
-        assert all(any(key in study.defaults(n) for n in files) for key in profile.get("every", {}))
+        names = {key for n in files for key in study.defaults(n)}
+        for pattern in [*profile.get("every", {}), *profile.get("shortened", {})]:
+            assert fnmatch.filter(names, pattern), f"no notebook has a parameter {pattern}"
         if profile.get("stored"):
             assert all({**study.defaults(n), **o} != study.defaults(n) for n, o in profile["notebooks"].items())

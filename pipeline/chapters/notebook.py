@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 
 from pipeline.chapters import kept
 from pipeline.chapters.boards import Rows
-from pipeline.chapters.study import ROOT, Study, assignments, check_overrides, digest
+from pipeline.chapters.reads import PEERS, REFERENCES, TIMINGS, TUNING
+from pipeline.chapters.results import read_results
+from pipeline.chapters.study import ROOT, Chapter, Study, assignments, check_overrides, digest
 from pipeline.chapters.tuned import read_tuned
-from recsys_core.errors import StudyError, choose
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.files import atomic_path
 
 TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
@@ -51,6 +53,7 @@ class Notebook:
         scratch: where everything is written first (RECSYS_SCRATCH); what other notebooks wrote is read where it is kept.
         replace: whether fresh results take the place of stored ones (RECSYS_REPLACE=1).
         log: file that every comparison with the store is written to (in the folder RECSYS_LOG), or None.
+        chapter: what its code says that it reads, or None; a run in a scratch folder reads nothing else.
         used, files: keys of the runs that were asked for so far, and files of the store that were read.
     """
 
@@ -64,6 +67,7 @@ class Notebook:
     scratch: Path | None = None
     replace: bool = False
     log: Path | None = None
+    chapter: Chapter | None = field(default=None, repr=False)
     used: set[str] = field(default_factory=set, repr=False)
     files: set[Path] = field(default_factory=set, repr=False)
 
@@ -89,10 +93,11 @@ class Notebook:
         if folder := os.environ.get("RECSYS_OUTPUT"):
             output, figures = Path(folder), Path(folder) / "figures"
         policy = os.environ.get("RECSYS_POLICY") or "free"
-        choose("RECSYS_POLICY", policy, POLICIES)
+        refuse_unknown("RECSYS_POLICY", policy, POLICIES)
         log = root / folder / f"{name}.csv" if (folder := os.environ.get("RECSYS_LOG")) else None
         base, replace = scratch or root, os.environ.get("RECSYS_REPLACE") == "1"
-        return cls(name, parameters, profile, base / output, base / figures / name, root, policy, scratch, replace, log)
+        places, chapter = (base / output, base / figures / name), study.chapter(name)
+        return cls(name, parameters, profile, *places, root, policy, scratch, replace, log, chapter)
 
     @property
     def is_default(self) -> bool:
@@ -128,7 +133,7 @@ class Notebook:
         Raises:
             StudyError: that notebook has not been run.
         """
-        return self._read(name, f"{name}.csv", pd.read_csv)
+        return self._read(name, f"{name}.csv", read_results)
 
     def read_table(self, name: str, table: str) -> pd.DataFrame:
         """One table of a notebook that analyses data, a row per name and a column per measure; see `read_results`.
@@ -158,14 +163,14 @@ class Notebook:
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
-        return self._stored(profile, f"results/{name}.csv", pd.read_csv)
+        return self._stored(profile, f"results/{name}.csv", read_results)
 
     def read_stored_users(self, profile: str, name: str) -> pd.DataFrame:
         """Per-user values beside `read_stored`; may be empty."""
         return self._stored(profile, f"results/users/{name}.parquet", pd.read_parquet)
 
     def _stored(self, profile: str, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-        classes = sorted((self.root / "reports/stored" / profile).glob("*"))
+        classes = sorted(self._input(f"reports/stored/{profile}").glob("*"))
         frames = [read(each / file).assign(device_class=each.name) for each in classes if (each / file).exists()]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -260,7 +265,8 @@ class Notebook:
         Raises:
             StudyError: other settings; a model that has not been tuned.
         """
-        choose("settings", settings, ("stated", "tuned"))
+        refuse_unknown("settings", settings, ("stated", "tuned"))
+        self._input(TUNING)
         return {} if settings == "stated" else read_tuned(self.root, model)
 
     def read_references(self) -> pd.DataFrame:
@@ -269,7 +275,7 @@ class Notebook:
         Further columns: claim_id and notebook (only statements of the five reports), source, name, dataset, protocol, metric,
         statement, where.
         """
-        references = pd.read_csv(self._existing(self.root / "reports" / "references.csv"), dtype={"reported": str})
+        references = pd.read_csv(self._existing(self._input(REFERENCES)), dtype={"reported": str})
         return references.assign(value=pd.to_numeric(references["reported"], errors="coerce"))
 
     def read_claims(self) -> pd.DataFrame:
@@ -278,7 +284,7 @@ class Notebook:
 
     def read_timings(self) -> pd.DataFrame:
         """What `make timings` measured: machine, device, what, value, unit, data, versions; empty before the first time."""
-        path = self.root / "reports" / "timings.csv"
+        path = self._input(TIMINGS)
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=TIMING_COLUMNS)
 
     def read_peers(self) -> pd.DataFrame:
@@ -287,7 +293,7 @@ class Notebook:
         Each row compares one measure of a case: `fit` and `epoch` in seconds of processor time (`_wall`: of wall time), of which
         `ratio` is theirs / ours and `goal` the ratio to reach, or `rmse`. `note` says why a peer was not measured.
         """
-        path = self.root / "reports" / "timings_peers.csv"
+        path = self._input(PEERS)
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)
 
     def figure_path(self, name: str) -> Path:
@@ -308,11 +314,23 @@ class Notebook:
         own, committed = (folder / "results" / file for folder in (self.output, self.root / "reports"))
         if name == self.name:
             return read(self._existing(own))
+        if self.scratch and self.chapter and name not in self.chapter.after:
+            raise StudyError(
+                f"{self.name} reads {name}, whose name stands in none of its code cells: write it out there."
+            )
         if self.scratch or self.is_default or own.exists():
             return read(self._existing(committed if self.scratch else own))
         frame = read(self._existing(committed))
         dataset = self.parameters.get("dataset")
         return frame[frame["dataset"] == dataset] if dataset and "dataset" in frame else frame
+
+    def _input(self, place: str) -> Path:
+        """A file or folder below the root, which the pipeline must know as one that makes this notebook run again."""
+        if self.scratch and self.chapter and place not in self.chapter.inputs:
+            raise StudyError(
+                f"{self.name} reads {place} by a call that `pipeline.chapters.reads` does not know: add it there."
+            )
+        return self.root / place
 
     def _existing(self, path: Path) -> Path:
         if not path.exists():

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -88,12 +89,17 @@ class Study:
         return Code.of(source for source, _ in code_cells(self.root / "notebooks" / f"{name}.ipynb"))
 
     def overrides(self, profile: str, name: str) -> dict[str, Any]:
-        """Parameters that `profile` gives to notebook `name`; an unknown profile raises StudyError."""
+        """Parameters that `profile` gives to notebook `name`; an unknown profile raises StudyError.
+
+        What the profile says about the notebook goes before its rules: `every` gives parameters whose name matches a pattern a
+        value, `shortened` cuts lists to their first values.
+        """
         if profile not in self.profiles:
             raise StudyError(f"Unknown profile '{profile}'; allowed: {', '.join(self.profiles)}.")
         content, defaults = self.profiles[profile], self.defaults(name)
-        everywhere = {k: v for k, v in content.get("every", {}).items() if k in defaults}
-        return everywhere | content.get("notebooks", {}).get(name, {})
+        values = {key: _by_rule(content, key, default) for key, default in defaults.items()}
+        ruled = {key: value for key, value in values.items() if value != defaults[key]}
+        return ruled | content.get("notebooks", {}).get(name, {})
 
     def recognise(self, name: str, parameters: dict[str, Any]) -> str | None:
         """Profile whose parameters these are ("study" when all are default), or None.
@@ -122,6 +128,17 @@ class Study:
         else:
             folder = Path("reports/runs") / profile
         return folder, folder / "figures"
+
+
+def _by_rule(profile: dict[str, Any], key: str, default: Any) -> Any:
+    """What the rules of a profile make of a parameter; its default where none matches."""
+    for pattern, value in profile.get("every", {}).items():
+        if fnmatch(key, pattern):
+            return value
+    for pattern, length in profile.get("shortened", {}).items():
+        if fnmatch(key, pattern) and isinstance(default, list):
+            return default[:length]
+    return default
 
 
 def code_cells(path: Path) -> list[tuple[str, list[str]]]:
