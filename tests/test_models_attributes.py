@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from boards import PLAYERS, SIZE, attributes, fitted, rows_of
+from boards import PLAYERS, SIZE, attributes, board, fitted, rows_of
 
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import rate
 from recsys_core.features import encode
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.attributes import Attributes, both_genders
+from recsys_core.models.attributes import Attributes, both_genders, standardised
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
 from recsys_core.models.recommender_net import RecommenderNet
 from recsys_core.models.two_tower_regressor import TwoTowerRegressor
@@ -134,3 +134,27 @@ def test_a_new_user_gets_what_people_like_them_like(model: TwoTowerRegressor) ->
         liked = genre_a == bool(is_man)
         assert scores[liked].mean() > 4
         assert scores[~liked].mean() < 2
+
+
+def test_features_are_standardised_by_the_training_rows() -> None:
+    features = attributes()["user_features"]
+    counts = np.arange(SIZE + 1)
+    mean, deviation = standardised(features, counts)
+    rows = np.repeat(features.values, counts, axis=0)
+    np.testing.assert_allclose(mean, rows.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(deviation, rows.std(axis=0), rtol=1e-5)
+
+
+def test_users_and_items_outside_training_do_not_move_the_standardisation() -> None:
+    train = board(True)
+    assert train.user_features is not None
+    extreme = train.user_features.values.copy()
+    extreme[SIZE] = 1e6  # a user without rows
+    moved = standardised(type(train.user_features)(extreme, train.user_features.columns), train.user_counts)
+    for ours, theirs in zip(standardised(train.user_features, train.user_counts), moved):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_constant_feature_is_not_divided_by_zero() -> None:
+    features = type(attributes()["user_features"])(np.full((3, 1), 7, np.float32), ("age",))
+    assert standardised(features, np.ones(3))[1].tolist() == [1]

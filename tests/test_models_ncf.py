@@ -1,162 +1,78 @@
-"""GMF, NeuMF and the regularised tower compute what their formulas say, in the fast way as in the slow one."""
+"""The perceptron has the sizes of its report, starts as stated and computes what its formula says."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
+import numpy as np
 import pytest
 import torch
-from boards import PLAYERS, SIZE, board, build, fitted
-from torch import Tensor
+from boards import SIZE, board
+from torch import Tensor, nn
 
-from recsys_core import metrics
+from recsys_core import budget
 from recsys_core.errors import StudyError
-from recsys_core.losses import binary_cross_entropy, similarity_within_lists
-from recsys_core.models import neural
-from recsys_core.models.diverse_ncf import DiverseNCF
-from recsys_core.models.gmf import GMF
-from recsys_core.models.ncf import NCF
-from recsys_core.models.neumf import Fusion, NeuMF
+from recsys_core.models.ncf import NCF, SIZES, Tower
 
-FAMILY = ("gmf", "ncf", "neumf", "diverse_ncf")
-
-
-def gmf_logits(product: Any, users: Tensor, items: Tensor) -> Tensor:
-    """Equation 9 for (N,) pairs."""
-    vectors = product.user_embedding.T[users] * product.item_embedding.T[items]
-    return vectors @ product.layers[-1].weight[0] + product.layers[-1].bias
+S4_TABLES = {
+    3: (8, [544, 528, 136, 9]),
+    4: (16, [2112, 2080, 528, 136, 9]),
+    6: (16, [3168, 8148, 6120, 4672, 2080, 528, 17]),
+}
 
 
-def last_hidden(tower: Any, users: Tensor, items: Tensor) -> Tensor:
-    """The last hidden layer of equation 10 for (N,) pairs, on concatenated embeddings."""
-    hidden = torch.cat([tower.user_embedding.T[users], tower.item_embedding.T[items]], dim=1)
-    for layer in tower.layers[:-1]:
-        hidden = tower.activation(layer(hidden))
-    return hidden
+@pytest.mark.parametrize("n_layers", S4_TABLES)
+def test_the_towers_have_the_parameter_counts_of_the_report(n_layers: int) -> None:
+    embedding_dim, counts = S4_TABLES[n_layers]
+    model = NCF(**SIZES[n_layers], epochs=1, device="cpu").fit(board(False).take(np.arange(100)))
+    linear = [module for module in model.module_.modules() if isinstance(module, nn.Linear)]
+    assert [sum(p.numel() for p in module.parameters()) for module in linear] == counts
+    assert model.n_parameters == sum(counts) + 2 * (SIZE + 1) * embedding_dim
 
 
-def neumf_logits(fusion: Any, users: Tensor, items: Tensor) -> Tensor:
-    """Equation 12 for (N,) pairs: one output layer on the concatenation of both last layers."""
-    product, tower = fusion.product, fusion.tower
-    vectors = product.user_embedding.T[users] * product.item_embedding.T[items]
-    joined = torch.cat([vectors, last_hidden(tower, users, items)], dim=1)
-    weight = torch.cat([product.layers[-1].weight, tower.layers[-1].weight], dim=1)
-    return joined @ weight[0] + product.layers[-1].bias + tower.layers[-1].bias
+def tower(activation: str = "relu", embedding_std: float = 0.7) -> Tower:
+    torch.manual_seed(0)
+    return Tower(20, 30, 8, (32, 16, 8), activation, embedding_std)
 
 
-def naive(name: str, module: Any, users: Tensor, items: Tensor) -> Tensor:
-    if name == "gmf":
-        return gmf_logits(module, users, items)
-    if name == "neumf":
-        return neumf_logits(module, users, items)
-    return module.layers[-1](last_hidden(module, users, items)).squeeze(1)
+def joined(module: Tower, users: Tensor, items: Tensor) -> Tensor:
+    """Equation 10 as it stands: the first layer on the concatenated embeddings of (N,) pairs."""
+    hidden = torch.cat([module.user_embedding.T[users], module.item_embedding.T[items]], dim=1)
+    for layer in module.layers[:-1]:
+        hidden = module.activation(layer(hidden))
+    return module.layers[-1](hidden).squeeze(1)
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_training_scores_and_catalogue_scores_equal_naive_scoring_of_every_pair(name: str) -> None:
-    module: Any = fitted(name).module_  # type: ignore[attr-defined]
-    users, items = PLAYERS.repeat_interleave(SIZE + 1), torch.arange(SIZE + 1).repeat(SIZE)
-    with torch.no_grad():
-        expected = naive(name, module, users, items).view(SIZE, SIZE + 1)
-        every_item = torch.arange(SIZE + 1)[:, None].expand(-1, SIZE)
-        torch.testing.assert_close(module(PLAYERS, every_item).T, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fitted(name).score(PLAYERS), expected, rtol=1e-5, atol=1e-5)
+def test_the_split_first_layer_equals_the_concatenation_forwards_and_backwards() -> None:
+    module, users = tower(), torch.tensor([3, 3, 19])
+    items = torch.tensor([[0, 5, 7], [29, 5, 1]])
+    logits = module(users, items)
+    reference = joined(module, users.repeat(2), items.ravel()).view(2, 3)
+    torch.testing.assert_close(logits, reference, rtol=1e-6, atol=1e-6)
+    ours = torch.autograd.grad(logits.sum(), list(module.parameters()))
+    theirs = torch.autograd.grad(reference.sum(), list(module.parameters()))
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_every_parameter_gets_a_gradient(name: str) -> None:
-    model: Any = build(name)
-    module = model._build(board(False))
-    (first, *_) = model._batches(board(False), torch.device("cpu")).epoch(torch.Generator().manual_seed(0))
-    model._loss(module, *first).backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
+@pytest.mark.parametrize("cells", [1, 3_000, 10**9])
+def test_scoring_the_catalogue_equals_the_concatenation_in_chunks_of_any_size(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "CACHED_CELLS", cells)
+    module = tower("tanh")
+    users, items = torch.arange(20).repeat_interleave(30), torch.arange(30).repeat(20)
+    reference = joined(module, users, items).view(20, 30)
+    torch.testing.assert_close(module.score_all(torch.arange(20)), reference, rtol=1e-6, atol=1e-6)
 
 
-def test_neumf_has_the_parameters_of_its_parts_and_the_paper_s_defaults() -> None:
-    model = NeuMF(device="cpu")
-    assert (model.gmf_dim, model.embedding_dim, model.layers) == (8, 16, (32, 16, 8))
-    fusion, cells = model._build(board(False)), 2 * (SIZE + 1)
-    expected = cells * 8 + 8 + 1 + cells * 16 + (32 * 32 + 32) + (32 * 16 + 16) + (16 * 8 + 8) + 8 + 1
-    assert sum(parameter.numel() for parameter in fusion.parameters()) == expected
+def test_the_tower_starts_as_stated() -> None:
+    module = Tower(2_000, 3_000, 8, (32, 16, 8), "relu", 0.01)
+    for embedding in (module.user_embedding, module.item_embedding):
+        assert embedding.std().item() == pytest.approx(0.01, rel=0.05)
+    bound = (6 / (16 + 32)) ** 0.5  # Glorot & Bengio 2010, equation 16
+    assert 0.9 * bound < module.linear[0].weight.abs().max() <= bound
+    assert not module.linear[0].bias.any()
 
 
-def test_pretraining_starts_the_fusion_from_the_mean_of_the_trained_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared: dict[str, Any] = {"batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1, "device": "cpu"}
-    product = GMF(embedding_dim=4, epochs=3, **shared).fit(board(False), seed=5)
-    tower = NCF(embedding_dim=6, layers=(12, 5), epochs=3, **shared).fit(board(False), seed=5)
-    starts = []
-
-    def spying(module: Any, *arguments: Any, train: Any = neural.train, **options: Any) -> Any:
-        if isinstance(module, Fusion):
-            starts.append(module.score_all(PLAYERS).detach())
-        return train(module, *arguments, **options)
-
-    monkeypatch.setattr(neural, "train", spying)
-    fused = NeuMF(gmf_dim=4, embedding_dim=6, layers=(12, 5), pretrain_epochs=3, epochs=1, **shared)
-    fused.fit(board(False), seed=5)
-    torch.testing.assert_close(starts[0], (product.score(PLAYERS) + tower.score(PLAYERS)) / 2, rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(fused.score(PLAYERS), starts[0], atol=1e-3)
-
-
-def test_pretraining_is_part_of_the_seed_and_leaves_a_loaded_model_as_it_was(tmp_path: Any) -> None:
-    first, same = (build("neumf", pretrain_epochs=2, epochs=1).fit(board(False), seed=3) for _ in range(2))
-    assert torch.equal(first.score(PLAYERS), same.score(PLAYERS))
-    first.save(tmp_path / "model")
-    assert torch.equal(NeuMF.load(tmp_path / "model").score(PLAYERS), first.score(PLAYERS))
-
-
-@pytest.mark.parametrize("dim", [0, -3])
-def test_vectors_without_numbers_are_refused(dim: int) -> None:
-    with pytest.raises(StudyError, match=f"embedding_dim={dim}: it must be at least 1"):
-        GMF(embedding_dim=dim)
-
-
-def test_the_products_of_public_vectors_are_the_scores_but_for_a_constant() -> None:
-    model = fitted("gmf")
-    assert isinstance(model, GMF)
-    products = model.user_vectors()[PLAYERS] @ model.item_vectors().T
-    gaps = model.score(PLAYERS) - products
-    torch.testing.assert_close(gaps, gaps[:1, :1].expand_as(gaps), rtol=1e-4, atol=1e-5)
-
-
-def test_without_weight_the_regulariser_changes_nothing() -> None:
-    plain, free = build("ncf", epochs=2), build("diverse_ncf", epochs=2, diversity=0.0)
-    theirs, ours = plain.fit(board(False)).score(PLAYERS), free.fit(board(False)).score(PLAYERS)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_one_batch_in_eight_has_the_weighted_similarity_of_lists_of_its_own_films_in_its_loss() -> None:
-    model, train = DiverseNCF(diversity=0.2, batch_size=500, device="cpu"), board(False)
-    module: Any = model._build(train)
-    batches = list(model._batches(train, torch.device("cpu")).epoch(torch.Generator().manual_seed(0)))
-    plain = list(NCF(batch_size=500)._batches(train, torch.device("cpu")).epoch(torch.Generator().manual_seed(0)))
-    assert all(torch.equal(ours, theirs) for pair in zip(batches, plain) for ours, theirs in zip(*pair))
-    assert [number for number, batch in enumerate(batches) if len(batch) > 2] == list(range(0, len(batches), 8))
-    assert train.item_features is not None
-    flags = torch.as_tensor(train.item_features.select("genre_"))
-    genres = flags / flags.norm(dim=1, keepdim=True).clamp_min(1e-9)
-    for number, batch in enumerate(batches):
-        (users, items), expected = batch[:2], binary_cross_entropy(module(*batch[:2]))
-        pool, n_lists = items[0, :64], max(1, items.numel() // 256)
-        if number % 8 == 0:
-            lists = torch.stack([module(users[[row]], pool[:, None])[:, 0] for row in range(n_lists)], dim=1)
-            expected = expected + 8 * 0.2 * similarity_within_lists(lists, genres[pool], pool)
-        torch.testing.assert_close(model._loss(module, *batch), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_the_regulariser_makes_lists_more_diverse() -> None:
-    train = board(False)
-    assert train.item_features is not None
-    lists = [
-        build("diverse_ncf", diversity=weight).fit(train).score(PLAYERS).topk(10).indices.numpy()
-        for weight in (0.0, 0.05)
-    ]
-    plain, diverse = (metrics.diversity(each, train.item_features.select("genre_")).mean() for each in lists)
-    assert diverse > plain + 0.02
-
-
-def test_without_genres_nothing_is_regularised() -> None:
-    train = replace(board(False), item_features=None)
-    scores = [build("diverse_ncf", epochs=2, diversity=weight).fit(train).score(PLAYERS) for weight in (0.0, 0.5)]
-    assert torch.equal(*scores)
+def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(StudyError, match=r"activation='gelu' is not known: allowed are relu, tanh, sigmoid"):
+        NCF(activation="gelu")
