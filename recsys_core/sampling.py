@@ -13,7 +13,8 @@ from torch import Tensor
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 
-BLOCK_CELLS = (4_000_000, 256_000_000)  # seen pairs marked at once, a byte each: in the processor's cache, on a GPU
+# Seen pairs marked at once, a byte each, on a processor and on a GPU; no budget, since it is part of which negatives a seed draws.
+BLOCK_CELLS = (4_000_000, 256_000_000)
 
 
 class Batches(Protocol):
