@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
 def asks_for_runs(study: Study, name: str) -> bool:
     """Whether a notebook runs models."""
     cells = code_cells(study.root / "notebooks" / f"{name}.ipynb")
-    return any("Experiments(" in source for source, _ in cells)
+    return any("open_study(" in source or "Experiments(" in source for source, _ in cells)
 
 
 if __name__ == "__main__":
