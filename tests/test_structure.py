@@ -12,7 +12,11 @@ FILES = sorted((ROOT / "recsys_core").rglob("*.py"))
 ALL_FILES = [path for folder in ("recsys_core", "pipeline") for path in sorted((ROOT / folder).rglob("*.py"))]
 APART = ("app", "models", "releases")
 MOST_LINES_OF_THE_CORE, MOST_LINES_A_FILE, MOST_LINES_A_MODEL, MOST_LINES_A_FUNCTION = 1500, 300, 200, 60
-SHARED_BY_MODELS = ("base.py", "storage.py")
+MOST_LINES_TO_READ = 900  # to know what one model does
+READ_WITH_A_MODEL = ("models", "losses", "sampling", "train")
+DECLARED = {
+    f"recsys_core.models.{name}" for name in ("registry", "settings", "storage")
+}  # says nothing about what a model does
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, *FUNCTION)
 
@@ -49,7 +53,7 @@ def test_no_file_is_longer_than_a_reader_holds() -> None:
 
 
 def test_no_models_file_is_longer_than_a_model_needs() -> None:
-    models = [path for path in (ROOT / "recsys_core/models").glob("*.py") if path.name not in SHARED_BY_MODELS]
+    models = list((ROOT / "recsys_core/models").glob("*.py"))
     assert len(models) > 15
     assert not {name: size for name, size in sizes(models).items() if size > MOST_LINES_A_MODEL}
 
@@ -74,6 +78,32 @@ def imported_by(files: list[Path]) -> set[str]:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
+
+
+def reading_path(module: str) -> set[str]:
+    """A model's module and all that it imports of the models' room, the losses, the sampling and the loop, directly or not."""
+    found, waiting = set(), {module}
+    while waiting:
+        found |= waiting
+        paths = [(ROOT / name.replace(".", "/")).with_suffix(".py") for name in waiting]
+        imported = {name for path in paths for name in imported_by([path])} - found - DECLARED
+        waiting = {
+            name
+            for name in imported
+            if name.startswith("recsys_core.")
+            and name.split(".")[1] in READ_WITH_A_MODEL
+            and name != "recsys_core.models"
+        }
+    return found
+
+
+def test_what_a_model_does_is_read_in_an_hour() -> None:
+    totals = {}
+    for name, kind in MODELS.items():
+        files = [(ROOT / module.replace(".", "/")).with_suffix(".py") for module in reading_path(kind.__module__)]
+        assert len(files) > 2
+        totals[name] = sum(sizes(files).values())
+    assert not {name: total for name, total in totals.items() if total > MOST_LINES_TO_READ}
 
 
 def test_published_files_are_read_without_the_study() -> None:
