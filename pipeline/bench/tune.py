@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import optuna
 
-from pipeline.chapters.study import ROOT
+from pipeline.chapters.study import ROOT, THREAD_VARIABLES
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
 from recsys_core.datasets import load
@@ -158,7 +158,7 @@ def tune(
     missing = [name for name in chosen if not is_stored(root, name, sha256, n_trials)]
     for name in (name for name in chosen if name not in missing):
         print(f"{name}: stored already; remove {tuned_file(root, name).relative_to(root)} to search again", flush=True)
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_quiet) as pool:
         run = partial(search, dataset=dataset, n_trials=n_trials, device=device)

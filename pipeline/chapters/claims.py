@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,13 +15,13 @@ from IPython.display import Markdown, display
 
 from pipeline.chapters.comparisons import with_settings
 from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.study import table_file
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
 VERDICTS = ("confirmed", "partly", "refuted", "not reproducible", "untestable", "pending")
 COLUMNS = ["claim_id", "source", "statement", "reported", "measured", "verdict", "reason", "notebook"]
 SETTLED = ["claim_id", "measured", "verdict", "reason"]
-FOLDER = Path("results/claims")
 AGAIN, NEARLY = 0.05, 0.15  # relative distance of a number measured again that confirms, or partly does
 
 Finding = tuple[object, str] | tuple[object, str, str]  # measured, verdict, reason
@@ -111,7 +110,7 @@ class Ledger:
             for claim_id in self.claims.index
             if claim_id in self.verdicts
         ]
-        with atomic_path(self.notebook.output / FOLDER / f"{self.notebook.name}.csv") as path:
+        with atomic_path(self.notebook.output / table_file("claims", self.notebook.name)) as path:
             pd.DataFrame(rows, columns=SETTLED).to_csv(path, index=False, lineterminator="\n")
 
     def _stated(self, claim_id: str) -> str:
@@ -139,7 +138,7 @@ def gathered(notebook: Notebook) -> pd.DataFrame:
     A claim that its chapter has not settled is pending. Raises StudyError for a claim that another chapter has settled.
     """
     verdicts: dict[str, dict[str, str]] = {}
-    for path in sorted(notebook.upstream(FOLDER).glob("*.csv")):
+    for path in sorted(notebook.upstream(table_file("claims", "").parent).glob("*.csv")):
         for row in pd.read_csv(path, dtype=str).fillna("").to_dict("records"):
             verdicts[row["claim_id"]] = {str(key): value for key, value in row.items()} | {"settled_in": path.stem}
     rows = []

@@ -16,7 +16,16 @@ from pipeline.chapters import kept
 from pipeline.chapters.boards import Rows
 from pipeline.chapters.reads import PEERS, REFERENCES, TIMINGS, TUNING
 from pipeline.chapters.results import read_results
-from pipeline.chapters.study import ROOT, Chapter, Study, assignments, check_overrides, digest
+from pipeline.chapters.study import (
+    ROOT,
+    THREAD_VARIABLES,
+    Chapter,
+    Study,
+    assignments,
+    check_overrides,
+    digest,
+    table_file,
+)
 from pipeline.chapters.tuned import read_tuned
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.files import atomic_path
@@ -36,7 +45,6 @@ POLICIES = {
     "all": "everything",
     "write": "the first seed and split of a model, and what is not stored, which is then stored",
 }
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -114,14 +122,14 @@ class Notebook:
 
         Key columns are those that hold no floats, in their order.
         """
-        with atomic_path(self.output / "results" / f"{self.name}.csv") as path:
+        with atomic_path(self.output / table_file("results", self.name)) as path:
             _sorted(frame, decimals=6).to_csv(path, index=False, lineterminator="\n")
 
     def save_users(self, frame: pd.DataFrame) -> None:
         """Save per-user values as `results/users/<notebook>.parquet`: sorted, rounded to 5 decimals."""
         rounded = _sorted(frame, decimals=5)
         floats = rounded.select_dtypes("float").columns
-        with atomic_path(self.output / "results" / "users" / f"{self.name}.parquet") as path:
+        with atomic_path(self.output / table_file("users", self.name)) as path:
             rounded.astype(dict.fromkeys(floats, "float32")).to_parquet(path, index=False, compression="zstd")
 
     def read_results(self, name: str) -> pd.DataFrame:
@@ -133,7 +141,7 @@ class Notebook:
         Raises:
             StudyError: that notebook has not been run.
         """
-        return self._read(name, f"{name}.csv", read_results)
+        return self._read(name, "results", read_results)
 
     def read_table(self, name: str, table: str) -> pd.DataFrame:
         """One table of a notebook that analyses data, a row per name and a column per measure; see `read_results`.
@@ -149,7 +157,7 @@ class Notebook:
 
     def read_users(self, name: str) -> pd.DataFrame:
         """Per-user values of notebook `name`; see `read_results`."""
-        return self._read(name, f"users/{name}.parquet", pd.read_parquet)
+        return self._read(name, "users", pd.read_parquet)
 
     def read_rows(self, *names: str) -> Rows:
         """Results and per-user values of notebooks beside each other; see `read_results`."""
@@ -163,13 +171,13 @@ class Notebook:
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
-        return self._stored(profile, f"results/{name}.csv", read_results)
+        return self._stored(profile, table_file("results", name), read_results)
 
     def read_stored_users(self, profile: str, name: str) -> pd.DataFrame:
         """Per-user values beside `read_stored`; may be empty."""
-        return self._stored(profile, f"results/users/{name}.parquet", pd.read_parquet)
+        return self._stored(profile, table_file("users", name), pd.read_parquet)
 
-    def _stored(self, profile: str, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    def _stored(self, profile: str, file: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         classes = sorted(self._input(f"reports/stored/{profile}").glob("*"))
         frames = [read(each / file).assign(device_class=each.name) for each in classes if (each / file).exists()]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -310,8 +318,8 @@ class Notebook:
         own = self.output / place
         return self.root / "reports" / place if self.scratch or not own.exists() else own
 
-    def _read(self, name: str, file: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-        own, committed = (folder / "results" / file for folder in (self.output, self.root / "reports"))
+    def _read(self, name: str, kind: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+        own, committed = (folder / table_file(kind, name) for folder in (self.output, self.root / "reports"))
         if name == self.name:
             return read(self._existing(own))
         if self.scratch and self.chapter and name not in self.chapter.after:

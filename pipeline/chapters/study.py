@@ -17,6 +17,8 @@ from recsys_core.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = ("results", "users", "figures")
+TABLES = {"results": "results/{}.csv", "users": "results/users/{}.parquet", "claims": "results/claims/{}.csv"}
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,11 @@ def _by_rule(profile: dict[str, Any], key: str, default: Any) -> Any:
         if fnmatch(key, pattern) and isinstance(default, list):
             return default[:length]
     return default
+
+
+def table_file(kind: str, name: str) -> Path:
+    """Where notebook `name` writes a table of `TABLES`, below the folder of its output."""
+    return Path(TABLES[kind].format(name))
 
 
 def code_cells(path: Path) -> list[tuple[str, list[str]]]:

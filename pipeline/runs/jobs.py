@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.chapters.study import Chapter, Study, check_overrides, cuda_available
+from pipeline.chapters.study import TABLES, Chapter, Study, check_overrides, cuda_available, table_file
 from recsys_core.errors import StudyError
 
 
@@ -87,12 +87,8 @@ class Job:
     @property
     def files(self) -> list[Path]:
         """Files and folders that the notebook must write; claims are settled with the study's own parameters only."""
-        places = {
-            "results": self.output / "results" / f"{self.name}.csv",
-            "users": self.output / "results" / "users" / f"{self.name}.parquet",
-            "claims": self.output / "results" / "claims" / f"{self.name}.csv",
-            "figures": self.figures / self.name,
-        }
+        tables = {kind: self.output / table_file(kind, self.name) for kind in TABLES}
+        places = tables | {"figures": self.figures / self.name}
         names = [name for name in self.chapter.outputs if name != "claims" or not self.overrides]
         return [places.get(name, self.output / name) for name in names]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.chapters.study import Study, code_cells, digest
+from pipeline.chapters.study import Study, code_cells, digest, table_file
 from pipeline.runs.imports import Imports
 from pipeline.runs.jobs import Job
 from recsys_core.files import atomic_path, is_temporary
@@ -48,7 +48,7 @@ def data_digest(study: Study, job: Job, used: Iterable[str]) -> str:
         named = [place for place in named if "stored" not in place.parts or "tuning" in place.parts]
         return tree_digest(study.root, _without_keys(study.root, named))
     own = [
-        *(study.root / STORED).glob(f"*/*/results/{job.name}.csv"),
+        *(study.root / STORED).glob(f"*/*/{table_file('results', job.name)}"),
         *(study.root / STORED / "kept" / job.name).glob("*"),
     ]
     return tree_digest(study.root, [*_without_keys(study.root, named), *own, *[study.root / each for each in used]])

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from pipeline.chapters.study import Study, check_overrides, device_class, digest
+from pipeline.chapters.study import Study, check_overrides, device_class, digest, table_file
 from pipeline.runs.prepare import error_of
 from pipeline.runs.run import alone, child_environment, fetch_data
 from recsys_core.errors import StudyError
@@ -101,7 +101,7 @@ def rerun(study: Study, name: str, settings: list[str], seeds: str, **strings: s
     copies = [folder / f"{name}.ipynb" for folder in folders if not (study.root / folder / ".done").exists()]
     if copies:
         raise StudyError("\n".join(f"{copy} {error_of(study.root / copy)}" for copy in copies))
-    tables = [study.root / folder / "results" / f"{name}.csv" for folder in folders]
+    tables = [study.root / folder / table_file("results", name) for folder in folders]
     table = summary([pd.read_csv(path) for path in tables if path.exists()])
     batch = Path("reports/runs") / digest([str(folder) for folder in folders])[:12] / "summary.csv"
     with atomic_path(study.root / batch) as path:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.chapters.study import Study, cuda_available
+from pipeline.chapters.study import THREAD_VARIABLES, Study, cuda_available
 from pipeline.runs.clean import write_back
 from pipeline.runs.confirmed import read_rows, summary, table, with_mean_z, write_log
 from pipeline.runs.jobs import KINDS, Job, jobs_of
@@ -212,7 +212,7 @@ class Progress:
 
 def child_environment(root: Path) -> dict[str, str]:
     """Environment of notebooks: one thread each, fixed hashing, this package and its programs, the mark."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    threads = dict.fromkeys(THREAD_VARIABLES, "1")
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     own = {"PATH": search, "PYTHONPATH": str(root), "PYTHONHASHSEED": "0", "JUPYTER_PREFER_ENV_PATH": "1"}
     inherited = {k: v for k, v in os.environ.items() if k not in REDIRECTING}

@@ -24,9 +24,9 @@ import pandas as pd
 import torch
 
 from pipeline.bench.timings import benchmark_rows, machine_name
-from pipeline.chapters.notebook import PEER_COLUMNS, THREAD_VARIABLES
+from pipeline.chapters.notebook import PEER_COLUMNS
 from pipeline.chapters.results import public_versions
-from pipeline.chapters.study import ROOT
+from pipeline.chapters.study import ROOT, THREAD_VARIABLES
 from pipeline.command import exit_status
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
