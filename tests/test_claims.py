@@ -193,8 +193,8 @@ def test_the_committed_ledger_has_every_claim_and_settles_all_that_existing_chap
     references = pd.read_csv(ROOT / "reports/references.csv", dtype=str)
     assert table["claim_id"].tolist() == references["claim_id"].dropna().tolist() and len(table) >= 60
     assert set(table["verdict"]) <= set(VERDICTS)
-    data = table[table["notebook"].str.match(r"0\d_")]
-    assert not (data["verdict"] == "pending").any(), "a statement about the data is not settled"
+    waiting = set(table.loc[table["verdict"] == "pending", "notebook"]) & set(Study().notebooks)
+    assert waiting <= {"36_neumf", "70_performance"}, "only what needs another machine waits for its measurement"
     settled = table[table["verdict"] != "pending"]
     assert (settled["measured"] != "").all()
     assert set(settled["notebook"]) <= set(Study().notebooks), "a settled claim names a chapter that does not exist"
