@@ -51,6 +51,11 @@ def test_facts_and_tables_become_rows_with_a_number_each() -> None:
     ]
 
 
+def test_a_table_may_have_a_measure_called_value() -> None:
+    rows = long_format({}, {"sizes": pd.DataFrame({"value": [3]}, index=["films"])})
+    assert rows.to_numpy().tolist() == [["sizes", "films", "value", 3.0]]
+
+
 def test_a_leaderboard_has_mean_and_spread_over_seeds_and_an_interval_over_users() -> None:
     users = np.random.default_rng(0).random(50)
     line = leaderboard(table({0: 0.2, 1: 0.3, 2: 0.7}), per_user(users), ["ndcg@10"]).iloc[0]

@@ -30,7 +30,8 @@ def long_format(facts: Mapping[str, float], tables: Mapping[str, pd.DataFrame]) 
     rows = [pd.DataFrame({"table": "facts", "name": list(facts), "measure": "value", "value": list(facts.values())})]
     for name, table in tables.items():
         named = table.astype(float).set_axis(table.index.astype(str)).rename_axis("name").reset_index()
-        rows.append(named.melt("name", var_name="measure").assign(table=name))
+        numbers = named.melt("name", var_name="measure", value_name="number")  # a measure may be called "value"
+        rows.append(numbers.rename(columns={"number": "value"}).assign(table=name))
     return pd.concat(rows, ignore_index=True)[["table", "name", "measure", "value"]].astype({"value": float})
 
 
