@@ -1,4 +1,4 @@
-"""Comparisons of the chapters on neural filtering, S4's listing of its regulariser, and the naive scoring that is timed."""
+"""S4's listing of its regulariser, trade-offs by a setting, and the naive scoring that is timed."""
 
 from __future__ import annotations
 
@@ -9,38 +9,8 @@ import torch
 from boards import PLAYERS, board, fitted
 
 from pipeline.bench.timings import naive_scores
-from pipeline.chapters.neural_filtering import compared, listing_penalties, listing_penalty, trade_off
-from recsys_core.errors import StudyError
+from pipeline.chapters.neural_filtering import listing_penalties, listing_penalty, trade_off
 from recsys_core.models.neumf import Fusion
-
-
-def users() -> pd.DataFrame:
-    """Three models of 200 users: the second is better than the first, the third as good up to noise; one has two settings."""
-    noise = np.random.default_rng(0).normal(size=(2, 200))
-    values = {
-        ("a", "tuned"): noise[0],
-        ("a", "stated"): noise[0] - 9,
-        ("b", "tuned"): noise[0] + 1,
-        ("c", "stated"): noise[1],
-    }
-    frames = [
-        pd.DataFrame(
-            {"user": range(200), "model": model, "settings": settings, "protocol": "loo-full", "ndcg@10": each}
-        )
-        for (model, settings), each in values.items()
-    ]
-    return pd.concat(frames)
-
-
-def test_models_are_compared_user_by_user_with_the_settings_asked_for() -> None:
-    table = compared(users(), "loo-full", "ndcg@10", [("b", "a"), ("a", "b"), ("c", "a")], "tuned")
-    assert table["verdict"].tolist() == ["better than", "worse than", "not to be told from"]
-    assert table["difference"].tolist()[:2] == pytest.approx([1, -1])
-
-
-def test_a_model_without_rows_is_named() -> None:
-    with pytest.raises(StudyError, match="d: 0 rows of users under loo-full"):
-        compared(users(), "loo-full", "ndcg@10", [("d", "a")], "tuned")
 
 
 def test_the_listing_correlates_genres_and_its_text_films() -> None:

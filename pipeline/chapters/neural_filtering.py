@@ -1,43 +1,17 @@
-"""Boards and comparisons of the chapters on neural collaborative filtering, and what S4's listing of its regulariser computes."""
+"""What the chapter on S4's diversity regulariser draws: accuracy beside diversity, and what the report's listing computes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.chapters.rankings import WORDS, paired, with_verdicts
-from pipeline.chapters.ratings import with_settings
-from pipeline.chapters.results import leaderboard
-from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
 from recsys_core.sampling import PositivesAndNegatives
-
-
-def fused(results: pd.DataFrame, users: pd.DataFrame, protocol: str, *metrics: str) -> pd.DataFrame:
-    """The leaderboard of one protocol from the rows of several chapters, the best by the first metric on top."""
-    mine, theirs = (frame[frame["protocol"] == protocol].fillna({"variant": ""}) for frame in (results, users))
-    return leaderboard(mine, theirs, metrics).sort_values(metrics[0], ascending=False, ignore_index=True)
-
-
-def compared(
-    users: pd.DataFrame, protocol: str, metric: str, pairs: Sequence[tuple[str, str]], settings: str
-) -> pd.DataFrame:
-    """A line for each pair of models: difference of a metric user by user, low, high (95 %, bootstrap), p (Holm) and a verdict.
-
-    Of a model with several settings those named are taken. The verdict is put between the names of the two models. Raises
-    StudyError for a model without rows.
-    """
-    rows = with_settings(users[users["protocol"] == protocol], settings)
-    for name in (name for pair in pairs for name in pair):
-        if name not in set(rows["model"]):
-            raise StudyError(f"{name}: 0 rows of users under {protocol}, where one a user is needed.")
-    table = with_verdicts(paired(rows, metric, pairs)).rename(columns={"rival": "other"})
-    return table.assign(verdict=table["verdict"].map(WORDS))
 
 
 def trade_off(
