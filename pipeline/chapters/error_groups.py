@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.chapters.tables import Tables as Tables  # chapters 43 and 44 still ask for these here
 from recsys_core.evaluate import rate
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
-from recsys_core.models.shrunken_effects import add_own_mean as add_own_mean
-from recsys_core.models.shrunken_effects import attribute_effects as attribute_effects
 from recsys_core.splits import Split, positions
 from recsys_core.statistics import holm, percentile_interval, resampled_sums
 

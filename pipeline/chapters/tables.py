@@ -21,6 +21,9 @@ class Tables:
 
     Tables that networks are in come from `Notebook.keep`; rows of models without chance are computed anew beside them and have to
     be the same.
+
+    Attributes:
+        n_confirmed: number of rows that were computed anew and are the same as kept.
     """
 
     def __init__(self, notebook: Notebook) -> None:
@@ -57,11 +60,6 @@ class Tables:
                     f"{self.notebook.name}, {name}, {row}: {new.tolist()} now, {old.tolist()} kept: the kept table is stale "
                     f"(run `make store NOTEBOOK={self.notebook.name}`), or the code has changed what it computes."
                 )
-
-    @property
-    def compared(self) -> int:
-        """Number of rows that were computed anew and are the same as kept."""
-        return self.n_confirmed
 
     def save(self) -> None:
         """Write the notebook's results."""
