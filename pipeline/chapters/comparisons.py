@@ -99,11 +99,15 @@ def user_errors(rows: pd.DataFrame, model: str, metric: str = "squared_error") -
 
 @dataclass(frozen=True)
 class Comparison:
-    """Lines of pairs of models, see `compare`: what is known of `metric` over `n_users` users (0: not known)."""
+    """Lines of pairs of models, see `compare`: what is known of `metric` over `n_users` users (0: not known).
+
+    `n_compared` is the number of lines over which the p-values were adjusted (0: that of these lines).
+    """
 
     lines: pd.DataFrame
     metric: str
     n_users: int = 0
+    n_compared: int = 0
 
     def table(self) -> pd.DataFrame:
         """A row a pair: model, rival, difference, low, high, p, verdict."""
@@ -123,7 +127,8 @@ class Comparison:
 
     def of(self, model: str) -> Comparison:
         """The lines of one model alone, with the p-values that they have among all."""
-        return Comparison(self.lines[self.lines["model"] == model], self.metric, self.n_users)
+        lines = self.lines[self.lines["model"] == model]
+        return Comparison(lines, self.metric, self.n_users, self.n_compared or len(self.lines))
 
     def count(self, word: str) -> int:
         """How many lines have this verdict."""
@@ -145,7 +150,8 @@ class Comparison:
         models, said = self.lines["model"], pd.Series(self.phrases(digits), self.lines.index)
         parts = [f"{model} is {' and '.join(said[models == model])}" for model in models.unique()]
         over = f" over {self.n_users} users" if self.n_users else ""
-        adjusted = f", adjusted by Holm's method for {len(models)} comparisons" if len(models) > 1 else ""
+        n_compared = self.n_compared or len(models)
+        adjusted = f", adjusted by Holm's method for {n_compared} comparisons" if n_compared > 1 else ""
         return (
             f"{'; '.join(parts)}. In brackets: the difference in {named(self.metric)} with its 95 % interval, "
             f"and p of the paired permutation test{over}{adjusted}."

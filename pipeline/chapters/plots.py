@@ -35,41 +35,6 @@ FAMILIES = {  # of models → colour
 FURTHER = (INDIGO, ROSE, PINE, WINE, SKY, YELLOW)  # for families that are not listed
 # For the lines of one picture.
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BROWN, TEAL, WINE, OLIVE, INDIGO, ROSE)
-BY_NAME = {  # the first word or two of a model's name → colour
-    "Popularity": GREY,
-    "Bias": SKY,
-    "EASE": GREEN,
-    "NCF": BLUE,
-    "GMF": TEAL,
-    "NeuMF": INDIGO,
-    "Embedding recommender": ORANGE,
-    "Segments (genres)": PURPLE,
-    "Segments (age": VERMILION,
-    "User neighbours": OLIVE,
-    "Item neighbours": WINE,
-    "SVD": INDIGO,
-    "ALS": TEAL,
-    "FM": BLUE,
-    "DeepFM": VERMILION,
-    "DLRM": BROWN,
-    "I-AutoRec": GREEN,
-    "U-AutoRec": PURPLE,
-    "Bayesian FM": MAGENTA,
-    "RecommenderNet": ROSE,
-    "Two-tower regressor": PINE,
-    "Mult-VAE": PURPLE,
-    "Mult-DAE": VERMILION,
-    "Autoencoder": SKY,
-    "User kNN": OLIVE,
-    "Item kNN": WINE,
-    "iALS": TEAL,
-    "BPR": ORANGE,
-    "Log loss MF": VERMILION,
-    "Weighted": MAGENTA,
-    "Switching": BROWN,
-    "DSSM": MAGENTA,
-    "Joint embedding": ORANGE,
-}
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
 SEGMENTS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)  # of users, the largest first
@@ -80,11 +45,6 @@ LOWER_IS_BETTER = ("rmse", "mse", "mae")
 def style() -> None:
     """Set the study's figure style: light, few lines, fonts that stay legible on a narrow screen and in print."""
     plt.style.use(Path(__file__).with_name("study.mplstyle"))
-
-
-def colour(model: str) -> str:
-    """The colour of a model's family, grey for one that has none yet."""
-    return next((shade for family, shade in BY_NAME.items() if model.startswith(family)), GREY)
 
 
 def family_colour(family: str) -> str:

@@ -22,8 +22,7 @@ FILES = {  # what is called → what it reads
     "read_peers": PEERS,
 }
 STORED = ("read_stored", "read_stored_users")  # of the profile that is their first argument
-EVERY = ("read_every", "ranked")  # per-user values of all chapters before
-BESIDE = {"ranking_board": ("10_baselines", "13_linear")}  # chapters that the called function names itself
+EVERY = ("read_every",)  # per-user values of all chapters before
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,6 @@ class Code:
     def reads_ledger(self) -> bool:
         """Whether it reads the ledger of claims."""
         return "read_claims" in self.calls
-
-    @property
-    def names(self) -> frozenset[str]:
-        """What may be names of chapters."""
-        return self.strings | {
-            chapter for call, chapters in BESIDE.items() if call in self.calls for chapter in chapters
-        }
 
 
 def parsed(source: str) -> ast.Module:

@@ -77,7 +77,7 @@ class Study:
         return [each for each in names[: names.index(name)] if "users" in self._outputs(each)]
 
     def _before(self, name: str, code: Code) -> list[str]:
-        read = code.names | set(self.earlier(name) if code.reads_every else [])
+        read = code.strings | set(self.earlier(name) if code.reads_every else [])
         if code.gathers:
             read |= {each for each in self.notebooks if self._code(each).settles}
         if code.reads_ledger:
