@@ -67,8 +67,7 @@ def test_what_a_user_watched_is_in_the_order_of_their_stars() -> None:
 
 
 def test_nobody_to_show_a_list_to_is_one_sentence() -> None:
-    rows = random_interactions(0, 5, 5, 20)
-    split = make_split("as-reported", rows, claim="S0")
+    split = make_split("user-holdout", random_interactions(0, 40, 30, 600), fold_in=0.0)
     with pytest.raises(StudyError, match="nobody to show a list to"):
         usual_user(split)
 

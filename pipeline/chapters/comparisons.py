@@ -157,18 +157,18 @@ class Comparison:
             f"and p of the paired permutation test{over}{adjusted}."
         )
 
-    def headline(self, rivals: Sequence[str]) -> str:
-        """How many models beat all of these rivals and each of them, and how many are indistinguishable from it or worse."""
-        models, all_rivals = (
-            self.lines["model"].nunique(),
-            f"{'both ' if len(rivals) == 2 else ''}{' and '.join(rivals)}",
-        )
+    def headline(self, rivals: Sequence[str], called: str = "models") -> str:
+        """How many models beat all of these rivals and each of them, and how many are indistinguishable from it or worse.
+
+        `called` is what the models are together.
+        """
+        n_models, all_rivals = self.lines["model"].nunique(), " and ".join(rivals)
         beats = self.lines[(self.lines["verdict"] == BETTER) & self.lines["rival"].isin(rivals)]
         wins = beats.groupby("model")["rival"].nunique()
         winners = wins[wins == len(rivals)].index.tolist()
-        head = f"None of {models} models beats" if not winners else " and ".join(winners)
-        head += "" if not winners else " beats" if len(winners) == 1 else " beat"
-        return f"{head} {all_rivals}. Of the {models}, {'; '.join(self._counted(rival) for rival in rivals)}."
+        head = " and ".join(winners) or f"None of {n_models} {called}"
+        verb, both = "beat" if len(winners) > 1 else "beats", "both " if len(rivals) == 2 else ""
+        return f"{head} {verb} {both}{all_rivals}. Of the {n_models}, {'; '.join(map(self._counted, rivals))}."
 
     def _counted(self, rival: str) -> str:
         verdicts = self.lines.loc[self.lines["rival"] == rival, "verdict"]
