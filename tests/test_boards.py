@@ -119,11 +119,11 @@ def test_models_are_compared_under_the_protocol_of_the_metric_with_tuned_setting
     assert both.compare("rmse", [("EASE", "SVD")], only_present=True).table().empty
 
 
-def test_a_figure_says_who_leads_is_saved_under_its_metric_and_shown_once() -> None:
+def test_a_figure_says_who_has_the_best_value_is_saved_under_its_metric_and_shown_once() -> None:
     figure = rows(a=chapter(ranked("EASE", 0.3), ranked("BPR", 0.2, family="factorisation"))).figure("ndcg@10")
     assert SAVED["ndcg"] is figure and not plt.get_fignums()
     axes = figure.axes[0]
-    assert axes.get_title(loc="left") + axes.get_title() == "EASE leads with 0.300"
+    assert axes.get_title(loc="left") + axes.get_title() == "Highest NDCG@10: EASE, 0.300"
     assert axes.get_xlabel() == "NDCG@10, random-80-10-10, ml-100k (95 % interval over users)"
     assert [line.get_color() for line in axes.lines[::2]] == [plots.FAMILIES["linear"], plots.FAMILIES["factorisation"]]
 

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.chapters.results import CELL, leaderboard, long_format, public_versions, read_results, with_counts
+from pipeline.chapters.results import (
+    CELL,
+    leaderboard,
+    long_format,
+    public_versions,
+    read_results,
+    readable,
+    with_counts,
+)
 from recsys_core.errors import StudyError
 from recsys_core.models.base import fingerprint
 from recsys_core.statistics import bootstrap_interval
@@ -94,3 +102,10 @@ def test_a_leaderboard_refuses_two_protocols() -> None:
     both = pd.concat([table({0: 0.2}), table({0: 0.9}, protocol="loo-sampled")])
     with pytest.raises(StudyError, match="holds one protocol, not loo-full, loo-sampled"):
         leaderboard(both, None, ["ndcg@10"])
+
+
+def test_a_displayed_table_has_empty_cells_for_unknown_counts_and_rounded_numbers() -> None:
+    table = with_counts(pd.DataFrame({"model": ["EASE", "kNN"], "parameters": [4, None], "value": [0.12348, None]}))
+    shown = readable(table)
+    assert shown["parameters"].tolist() == [4, ""] and shown["value"].iloc[0] == 0.1235
+    assert "<NA>" not in shown.to_html() and table["parameters"].isna().any()

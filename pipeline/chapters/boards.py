@@ -138,13 +138,15 @@ class Rows:
     ) -> Figure:
         """Draw the board by one metric, save it under the metric's name without its cut-off (or `name`), and return the figure.
 
-        `board` takes the place of all lines of the first protocol that measured the metric. The title says who leads, and by what.
+        `board` takes the place of all lines of the first protocol that measured the metric. The title says which model has
+        the best value, not that it is better than others: that is for `compare` to say.
         """
         if board is None:
             board = self.rating_board() if metric == "rmse" else self.board(metric)
-        best = board.sort_values(metric, ascending=metric in plots.LOWER_IS_BETTER).iloc[0]
-        unit = " stars" if metric == "rmse" else ""
-        title = f"{best['model']} leads with {best[metric]:.3f}{unit}" if title is None else title
+        low = metric in plots.LOWER_IS_BETTER
+        best = board.sort_values(metric, ascending=low).iloc[0]
+        most = f"{'Lowest' if low else 'Highest'} {'RMSE' if metric == 'rmse' else named(metric)}"
+        title = f"{most}: {best['model']}, {best[metric]:.3f}" if title is None else title
         where = [str(board[column].iloc[0]) for column in ("protocol", "dataset") if column in board]
         label = "RMSE in stars, mean of five folds" if metric == "rmse" else ", ".join([named(metric), *where])
         label += " (95 % interval over users)"

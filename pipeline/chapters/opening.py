@@ -13,9 +13,9 @@ from IPython.display import Markdown
 from pipeline.chapters import plots
 from pipeline.chapters.comparisons import compare, each_with
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.results import public_versions
+from pipeline.chapters.results import public_versions, readable
 
-__all__ = ["Markdown", "Notebook", "compare", "each_with", "np", "opened", "pd", "plots", "plt"]
+__all__ = ["Markdown", "Notebook", "compare", "each_with", "np", "opened", "pd", "plots", "plt", "readable"]
 
 
 def opened() -> None:

@@ -24,17 +24,17 @@ FAMILIES = {  # of models → colour
     "counts": GREY,
     "neighbours": OLIVE,
     "linear": GREEN,
-    "factorisation": TEAL,
+    "factorisation": SKY,
     "factorisation machines": VERMILION,
     "network for stars": ORANGE,
-    "two towers": MAGENTA,
+    "two towers": INDIGO,
     "perceptron": BLUE,
     "autoencoder": PURPLE,
     "hybrid": BROWN,
 }
-FURTHER = (INDIGO, ROSE, PINE, WINE, SKY, YELLOW)  # for families that are not listed
+FURTHER = (MAGENTA, ROSE, PINE, WINE, TEAL, YELLOW)  # for families that are not listed
 # For the lines of one picture.
-CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BROWN, TEAL, WINE, OLIVE, INDIGO, ROSE)
+CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BROWN, WINE, OLIVE, INDIGO, ROSE, TEAL)
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
 SEGMENTS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)  # of users, the largest first
@@ -156,7 +156,10 @@ def dodged(table: pd.DataFrame, labels: tuple[str, str, str], shades: Mapping[st
     """
     groups = list(dict.fromkeys(table.index.get_level_values(1)))
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 4.6))
-    for model, offset in zip(shades, np.linspace(-0.3, 0.3, len(shades)) if len(shades) > 1 else [0.0]):
+    reach = min(
+        0.3, 0.1 * (len(shades) - 1)
+    )  # so that the models of a group are nearer to one another than to the next group
+    for model, offset in zip(shades, np.linspace(-reach, reach, len(shades))):
         mine = table.xs(model, level=0).reindex(groups).to_numpy(float)
         places = np.arange(len(groups)) + offset
         axes.vlines(places, mine[:, 1], mine[:, 2], color=shades[model], linewidth=3, alpha=0.45)

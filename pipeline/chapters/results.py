@@ -40,6 +40,12 @@ def with_counts(results: pd.DataFrame) -> pd.DataFrame:
     return results.astype({"parameters": "Int64"}) if "parameters" in results else results
 
 
+def readable(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
+    """A table to be displayed: numbers rounded, a whole number that is not known as an empty cell in place of <NA>."""
+    gaps = [column for column in table if isinstance(table[column].dtype, pd.Int64Dtype) and table[column].hasnans]
+    return table.round(digits).assign(**{str(column): table[column].astype(object).fillna("") for column in gaps})
+
+
 def read_results(path: Path) -> pd.DataFrame:
     """A results table from its CSV file."""
     return with_counts(pd.read_csv(path))
