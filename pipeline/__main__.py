@@ -9,6 +9,7 @@ from pipeline.chapters.study import ROOT, Study
 from pipeline.command import at_least_one, exit_status, is_on
 from pipeline.runs.clean import clean_file
 from pipeline.runs.run import run_profile
+from recsys_core.errors import refuse_unknown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         each.add_argument("--notebooks", default="", help="names, separated by spaces; none: all")
     batch = commands.add_parser("rerun", help="run one notebook with other parameters, once per seed")
     batch.add_argument("notebook")
-    batch.add_argument("settings", nargs="*", help="name=value")
+    batch.add_argument("parameters", nargs="*", help="name=value")
     batch.add_argument("--seeds", default="", help="0-9 or 0,2,5")
     batch.add_argument("--device", default="", help="cpu, cuda or auto")
     batch.add_argument("--dataset", default="", help="a MovieLens data set by name, or a file of your own")
@@ -43,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
 def study_command(options: argparse.Namespace) -> None:
     """`make study`."""
     jobs_at_once, replace = at_least_one("JOBS", options.jobs), is_on("REPLACE", options.replace)
-    run_profile(Study(ROOT), options.profile, jobs_at_once, replace=replace)
+    study = Study(ROOT)
+    refuse_unknown("PROFILE", options.profile, study.profiles)  # `store` and `verify` are commands of their own
+    run_profile(study, options.profile, jobs_at_once, replace=replace)
 
 
 def stored_command(options: argparse.Namespace) -> None:
@@ -58,7 +61,7 @@ def rerun_command(options: argparse.Namespace) -> None:
     from pipeline.runs.rerun import rerun
 
     texts = {"device": options.device, "dataset": options.dataset}
-    rerun(Study(ROOT), options.notebook, options.settings, options.seeds, **texts)
+    rerun(Study(ROOT), options.notebook, options.parameters, options.seeds, **texts)
 
 
 if __name__ == "__main__":

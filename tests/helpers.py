@@ -15,8 +15,6 @@ from recsys_core.datasets import MovieLens
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
 
-ML_100K_SHAPE = (100_000, 943, 1682)
-
 
 def make_interactions(
     rows: list[tuple[int, int]], n_users: int, n_items: int, ratings: object = None, times: object = None

@@ -28,7 +28,7 @@ from pipeline.runs.imports import Imports
 from pipeline.runs.jobs import jobs_of
 from pipeline.runs.missing import missing
 from pipeline.runs.prepare import error_of, prepare, record, remove_leftovers
-from pipeline.runs.rerun import parameters_of, parse_seeds, parse_settings, rerun, summary
+from pipeline.runs.rerun import parameters_of, parse_parameters, parse_seeds, rerun, summary
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
@@ -358,10 +358,10 @@ def test_seeds_that_cannot_be_run_are_refused(text, says):
         parse_seeds(text)
 
 
-def test_settings_are_read_as_values():
-    settings = ["rate=1e-3", "models=[popularity, ease]  dataset=ml-20m", "on=true", ""]
+def test_parameters_are_read_as_values():
+    typed = ["rate=1e-3", "models=[popularity, ease]  dataset=ml-20m", "on=true", ""]
     expected = {"rate": 0.001, "models": ["popularity", "ease"], "dataset": "ml-20m", "on": True}
-    assert parse_settings(settings) == expected
+    assert parse_parameters(typed) == expected
 
 
 @pytest.mark.parametrize(
@@ -374,9 +374,9 @@ def test_settings_are_read_as_values():
         ("epochs=3 epochs=4", "'epochs' is set twice"),
     ],
 )
-def test_settings_that_cannot_be_read_are_refused(setting, says):
+def test_parameters_that_cannot_be_read_are_refused(setting, says):
     with pytest.raises(StudyError, match=says):
-        parse_settings([setting])
+        parse_parameters([setting])
 
 
 DEFAULTS = {
@@ -456,6 +456,12 @@ def test_a_missing_data_set_is_found_before_anything_runs(study, tmp_path):
 def test_a_number_of_jobs_that_is_none_is_refused_before_anything_starts(jobs, capsys):
     assert main(["study", f"--jobs={jobs}"]) == 1
     assert capsys.readouterr().err == f"error: JOBS={jobs} must be a whole number, 1 or more.\n"
+
+
+@pytest.mark.parametrize("profile", ["store", "verify", "nonsense"])
+def test_a_profile_that_is_none_of_study_yaml_is_refused_before_anything_starts(profile, capsys):
+    assert main(["study", f"--profile={profile}"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: PROFILE={profile!r} is not known: allowed are study, smoke,")
 
 
 def test_a_rerun_with_an_unknown_parameter_or_notebook_is_refused_before_anything_runs(study):

@@ -5,18 +5,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.bench.tolerances import FOLDER, SETTINGS, asks_for_runs, spreads
+from pipeline.bench.tolerances import ARITHMETICS, FOLDER, asks_for_runs, spreads
 from pipeline.chapters.study import ROOT, Study
 
 
 def test_a_spread_is_the_largest_over_runs_as_a_share_of_the_loss(tmp_path: Path) -> None:
     values = {"native": (0.5, 2.0), "avx2": (0.5, 2.0002), "compatible": (0.50001, 2.0)}
-    for setting in SETTINGS:
-        log = tmp_path / FOLDER / setting / "log"
+    for arithmetic in ARITHMETICS:
+        log = tmp_path / FOLDER / arithmetic / "log"
         log.mkdir(parents=True)
         rows = [
             (f"{run}, first epoch", "path", now, 0.5 if run == "a" else 2.0001)
-            for run, now in zip("ab", values[setting])
+            for run, now in zip("ab", values[arithmetic])
         ]
         rows += [("a, rows", "exact", "f00", "f00"), ("a, 1 updates", "path", 0.7, 0.7007)]
         pd.DataFrame(rows, columns=["what", "kind", "now", "stored"]).to_csv(log / "30_small.csv", index=False)

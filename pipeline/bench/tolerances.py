@@ -1,9 +1,8 @@
 """`python -m pipeline.bench.tolerances`: how far arithmetic alone moves the beginning of training, and what is allowed.
 
-Every chapter that trains is run under each of SETTINGS, which round differently in every network, with the policy `measure`. What
-the gate allows at a step of the path is FACTOR times the largest spread over the settings, as a share of the loss, that any run
-shows there; it goes to `reports/stored/tolerances.json` with what it was measured on.
-"""
+Every chapter that trains is run under each of ARITHMETICS, which round differently in every network, with the policy `measure`.
+What the gate allows at a step of the path is FACTOR times the largest spread over the kinds of arithmetic, as a share of the loss,
+that any run shows there; it goes to `reports/stored/tolerances.json` with what it was measured on."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from pipeline.runs.run import child_environment
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
-SETTINGS = {  # of PyTorch's vector units and of MKL's code paths
+ARITHMETICS = {  # of PyTorch's vector units and of MKL's code paths
     "native": {},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
     "compatible": {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"},
@@ -33,40 +32,40 @@ FACTOR = 3
 FOLDER = Path("reports/executed/tolerances")
 
 
-def run(root: Path, setting: str, name: str) -> str:
-    """Run one notebook under a setting; its name and exit status."""
-    folder = FOLDER / setting
+def run(root: Path, arithmetic: str, name: str) -> str:
+    """Run one notebook under one kind of arithmetic; its name and exit status."""
+    folder = FOLDER / arithmetic
     log = root / folder / "log" / f"{name}.csv"
     log.unlink(missing_ok=True)
     places = {"RECSYS_LOG": str(folder / "log"), "RECSYS_SCRATCH": str(folder / "scratch"), "RECSYS_POLICY": "measure"}
     (root / folder / "log").mkdir(parents=True, exist_ok=True)
     command = ["papermill", f"notebooks/{name}.ipynb", f"{folder}/{name}.ipynb"]
-    environment = child_environment(root) | places | SETTINGS[setting]
+    environment = child_environment(root) | places | ARITHMETICS[arithmetic]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, check=False)
     if done.returncode:
-        raise StudyError(f"{name} failed under the setting {setting}: see {folder}/{name}.ipynb.")
-    return f"{name}, {setting}"
+        raise StudyError(f"{name} failed with {arithmetic} arithmetic: see {folder}/{name}.ipynb.")
+    return f"{name}, {arithmetic}"
 
 
 def spreads(root: Path) -> pd.Series:
-    """Largest spread over the settings and the arithmetic that made the store, at each step of the path: a share of the loss."""
+    """Largest spread over the kinds of arithmetic, and that of the store, at each step of the path: a share of the loss."""
     logs = [
-        pd.read_csv(path).assign(setting=setting)
-        for setting in SETTINGS
-        for path in sorted((root / FOLDER / setting / "log").glob("*.csv"))
+        pd.read_csv(path).assign(arithmetic=arithmetic)
+        for arithmetic in ARITHMETICS
+        for path in sorted((root / FOLDER / arithmetic / "log").glob("*.csv"))
     ]
     steps = pd.concat(logs, ignore_index=True).query("kind == 'path' and not what.str.contains('noise after')")
-    stored = steps.drop_duplicates("what").assign(setting="stored", now=steps["stored"])
+    stored = steps.drop_duplicates("what").assign(arithmetic="stored", now=steps["stored"])
     both = pd.concat([steps, stored]).astype({"now": float})
-    values = both.pivot_table(index="what", columns="setting", values="now")
+    values = both.pivot_table(index="what", columns="arithmetic", values="now")
     shares = (values.max(axis=1) - values.min(axis=1)) / values.abs().max(axis=1)
     return shares.groupby(values.index.str.rsplit(", ", n=1).str[-1]).max()
 
 
-def measure(root: Path, names: list[str], settings: list[str], jobs: int) -> None:
-    """Run the notebooks under these settings and write what is allowed, from these runs and those that are there already."""
+def measure(root: Path, names: list[str], arithmetics: list[str], jobs: int) -> None:
+    """Run the notebooks with these kinds of arithmetic, and write what is allowed from these runs and those that are there."""
     with ThreadPoolExecutor(jobs) as pool:
-        for line in pool.map(lambda pair: run(root, *pair), [(each, name) for name in names for each in settings]):
+        for line in pool.map(lambda pair: run(root, *pair), [(each, name) for name in names for each in arithmetics]):
             print(line, flush=True)
     found = spreads(root)
     allowed = {step: float(f"{FACTOR * share:.2g}") for step, share in found.items()}
@@ -79,12 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure; errors are one sentence."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.bench.tolerances", description=__doc__)
     parser.add_argument("notebooks", nargs="*", help="all that train, unless named")
-    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--arithmetics", nargs="+", choices=list(ARITHMETICS), default=list(ARITHMETICS))
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args(arguments)
     study = Study(ROOT)
     names = options.notebooks or [name for name in study.notebooks if asks_for_runs(study, name)]
-    return exit_status(lambda: measure(ROOT, names, options.settings, options.jobs), "stopped; nothing was changed")
+    return exit_status(lambda: measure(ROOT, names, options.arithmetics, options.jobs), "stopped; nothing was changed")
 
 
 def asks_for_runs(study: Study, name: str) -> bool:

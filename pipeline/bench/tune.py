@@ -90,15 +90,15 @@ def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any
 
     metric = PROTOCOLS[split.protocol].validation
     sampler = optuna.samplers.TPESampler(seed=0)
-    study = optuna.create_study(sampler=sampler, direction="minimize" if metric == "rmse" else "maximize")
+    optuna_study = optuna.create_study(sampler=sampler, direction="minimize" if metric == "rmse" else "maximize")
     if (first := stated(kind, space)) is not None:
-        study.enqueue_trial(first)
-    study.optimize(objective, n_trials=n_trials)
-    trials = [{"number": t.number, "value": t.value, "settings": t.user_attrs["settings"]} for t in study.trials]
+        optuna_study.enqueue_trial(first)
+    optuna_study.optimize(objective, n_trials=n_trials)
+    trials = [{"number": t.number, "value": t.value, "settings": t.user_attrs["settings"]} for t in optuna_study.trials]
     return _labels(name, data.sha256, n_trials) | {
         "metric": metric,
-        "best": study.best_trial.user_attrs["settings"],
-        "value": study.best_value,
+        "best": optuna_study.best_trial.user_attrs["settings"],
+        "value": optuna_study.best_value,
         "trials": trials,
     }
 

@@ -143,7 +143,7 @@ def compare_tables(study: Study, job: Job) -> None:
     assert job.scratch is not None
     rows, wrong = [], []
     for path in [path for path in job.files if path.suffix == ".csv" and (study.root / path).exists()]:
-        n_values, differences = compared(read_table(study.root / path), read_table(study.root / job.scratch / path))
+        n_values, differences = compare_rows(read_table(study.root / path), read_table(study.root / job.scratch / path))
         apart = [each for each in differences if each.deviation > each.allowed]
         worst = max(
             differences, key=lambda each: each.deviation / each.allowed, default=Difference("", "", "", 0.0, ROUNDING)
@@ -166,7 +166,7 @@ def read_table(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def compared(kept: list[list[str]], now: list[list[str]]) -> tuple[int, list[Difference]]:
+def compare_rows(kept: list[list[str]], now: list[list[str]]) -> tuple[int, list[Difference]]:
     """How many cells were compared, and those that are not the same text."""
     header = kept[0] if kept else []
     if now[:1] != kept[:1] or len(now) != len(kept):

@@ -35,44 +35,44 @@ def parse_seeds(text: str) -> list[int]:
     return sorted({seed for pair in bounds for seed in range(pair[0], pair[-1] + 1)})
 
 
-def parse_settings(settings: list[str]) -> dict[str, Any]:
+def parse_parameters(typed: list[str]) -> dict[str, Any]:
     """Parameters of ["epochs=3 rate=0.1", "models=[popularity, ease]"]; what is not JSON is read as YAML.
 
     Raises:
         StudyError: no name=value; a value that is neither; a name that is given twice.
     """
     parsed: dict[str, Any] = {}
-    for setting in [each for text in settings for each in NEXT_NAME.split(text.strip()) if each]:
-        key, equals, text = setting.partition("=")
+    for assignment in [each for text in typed for each in NEXT_NAME.split(text.strip()) if each]:
+        key, equals, text = assignment.partition("=")
         if not equals:
-            raise StudyError(f"'{setting}' sets nothing; allowed: name=value, for instance epochs=3.")
+            raise StudyError(f"'{assignment}' sets nothing; allowed: name=value, for instance epochs=3.")
         if key in parsed:
             raise StudyError(f"'{key}' is set twice; give one value.")
-        parsed[key] = _value(setting, text)
+        parsed[key] = _value(assignment, text)
     return parsed
 
 
-def _value(setting: str, text: str) -> Any:
+def _value(assignment: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         with suppress(yaml.YAMLError, ValueError):
             return yaml.safe_load(text)
-    raise StudyError(f"'{setting}' cannot be read; allowed: JSON or YAML, for instance epochs=3 or models=[svd,ease].")
+    raise StudyError(
+        f"'{assignment}' cannot be read; allowed: JSON or YAML, for instance epochs=3 or models=[svd,ease]."
+    )
 
 
-def parameters_of(
-    study: Study, name: str, settings: list[str], seeds: str = "", **strings: str
-) -> list[dict[str, Any]]:
+def parameters_of(study: Study, name: str, typed: list[str], seeds: str = "", **strings: str) -> list[dict[str, Any]]:
     """Parameters of each run, all of them checked: the data set and the device too.
 
     Args:
         study, name: the notebook.
-        settings: as typed, see `parse_settings`.
-        seeds: as typed, see `parse_seeds`; none leaves them to `settings` or to the notebook.
+        typed: see `parse_parameters`.
+        seeds: as typed, see `parse_seeds`; none leaves them to `typed` or to the notebook.
         strings: further parameters, taken as they are where they are not empty.
     """
-    defaults, overrides = study.defaults(name), parse_settings(settings)
+    defaults, overrides = study.defaults(name), parse_parameters(typed)
     given: dict[str, Any] = {key: value for key, value in strings.items() if value}
     given |= {"seeds": parse_seeds(seeds)} if seeds else {}
     if twice := sorted(given.keys() & overrides.keys()):
@@ -88,13 +88,13 @@ def parameters_of(
     return [parameters | {"seeds": [seed]} for seed in chosen] or [parameters]
 
 
-def rerun(study: Study, name: str, settings: list[str], seeds: str, **strings: str) -> pd.DataFrame:
+def rerun(study: Study, name: str, typed: list[str], seeds: str, **strings: str) -> pd.DataFrame:
     """Run notebook `name` once per seed below reports/runs and return (and save) the summary of its results.
 
     Raises:
         StudyError: what `parameters_of` refuses, before anything runs; runs that failed, after all ended.
     """
-    defaults, runs = study.defaults(name), parameters_of(study, name, settings, seeds, **strings)
+    defaults, runs = study.defaults(name), parameters_of(study, name, typed, seeds, **strings)
     at_once = 1 if device_class(defaults | runs[0]) == "cuda" else 2
     with ThreadPoolExecutor(at_once) as pool, alone(study.root):
         folders = list(pool.map(lambda run: _execute(study, name, defaults | run), runs))
