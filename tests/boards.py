@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
@@ -38,32 +38,44 @@ def rows_of(
 
 
 def attributes(telling: bool = False) -> dict[str, Features]:
-    """Attributes that say nothing about the board but differ for everybody; if `telling`, genre a is an item's colour."""
+    """Attributes that say nothing about the board but differ for everybody; if `telling`, genres a and d are an item's colour.
+
+    Then a film that nobody has rated has no genres either, and there are a year and other content, which say nothing.
+    """
     generator = np.random.default_rng(3)
     ages = np.column_stack([generator.integers(18, 70, SIZE + 1), generator.integers(0, 2, SIZE + 1)])
-    genres = generator.integers(0, 2, (SIZE + 1, 3))
+    films = generator.integers(0, 2, (SIZE + 1, 3))
+    columns: tuple[str, ...] = ("genre_a", "genre_b", "genre_c")
     if telling:
-        genres[:, 0] = np.arange(SIZE + 1) % 2
+        films[:, 0] = np.arange(SIZE + 1) % 2
+        films = np.column_stack([films, 1 - films[:, 0]])
+        films[NEW_ITEM] = 0
+        films = np.column_stack([films, generator.integers(1990, 1999, SIZE + 1), generator.normal(size=(SIZE + 1, 2))])
+        columns += ("genre_d", "year", "content_0", "content_1")
     return {
         "user_features": Features(ages.astype(np.float32), ("age", "gender")),
-        "item_features": Features(genres.astype(np.float32), ("genre_a", "genre_b", "genre_c")),
+        "item_features": Features(films.astype(np.float32), columns),
     }
 
 
 @cache
-def board(rated: bool, telling: bool = False) -> Interactions:
-    """A checkerboard without its diagonal: all cells with 5 and 1 stars, or only the liked ones (equal parity)."""
+def board(rated: bool, telling: bool = False, shuffled: bool = False) -> Interactions:
+    """A checkerboard without its diagonal: all cells with 5 and 1 stars, or only the liked ones (equal parity).
+
+    Each user's items come in ascending order or, if `shuffled`, in a random one, so that every item is followed by others.
+    """
     users, items = np.divmod(np.arange(SIZE * SIZE), SIZE)
     liked = (users + items) % 2 == 0
     kept = (users != items) & (liked | rated)
     ratings = np.where(liked, 5, 1)
-    return rows_of(users[kept], items[kept], ratings[kept], SIZE + 1, SIZE + 1, **attributes(telling))
+    rows = rows_of(users[kept], items[kept], ratings[kept], SIZE + 1, SIZE + 1, **attributes(telling))
+    return replace(rows, times=np.random.default_rng(4).permutation(len(rows))) if shuffled else rows
 
 
 def board_of(name: str) -> Interactions:
     """The board that model `name` learns from."""
     traits = MODELS[name].traits
-    return board(traits.predicts_ratings or traits.learns_from_stars, traits.sees_genres_only)
+    return board(traits.predicts_ratings or traits.learns_from_stars, traits.sees_genres_only, traits.sequential)
 
 
 def is_neural(name: str) -> bool:

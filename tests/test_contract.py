@@ -357,7 +357,10 @@ def rewired() -> tuple[Interactions, Interactions]:
     users = np.repeat(np.arange(n_users), items.shape[1])
     rows = rows_of(users, items.ravel(), generator.integers(1, 6, len(users)), n_users, n_items)
     people = np.column_stack([generator.integers(18, 70, n_users), generator.integers(0, 2, n_users)])
+    films = np.column_stack([generator.integers(0, 2, (n_items, 3)), generator.normal(size=(n_items, 2))])
+    columns = ("genre_a", "genre_b", "genre_c", "content_0", "content_1")
     rows = replace(rows, user_features=Features(people.astype(np.float32), ("age", "gender")))
+    rows = replace(rows, item_features=Features(films.astype(np.float32), columns))
     held_out = np.tile(np.arange(items.shape[1]) >= 10, n_users)
     return rows.take(~held_out), rows.take(held_out)
 

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys_core.interactions import Features
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Features, Interactions
 
 
 def standardised(features: Features, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -19,6 +20,18 @@ def both_genders(features: Features) -> Features:
     """Gender as two flags, `gender` of men and `gender_F` of women; nothing else changes."""
     women = 1 - features.select("gender")
     return Features(np.hstack([features.values, women]), (*features.columns, *["gender_F"] * women.shape[1]))
+
+
+def content(rows: Interactions, beginnings: tuple[str, ...]) -> Features:
+    """The (I, F) item features whose names start with one of these beginnings; StudyError where there are none."""
+    features = rows.item_features or Features(np.zeros((rows.n_items, 0), np.float32), ())
+    read = [column.startswith(beginnings) for column in features.columns]
+    if not any(read):
+        wanted = ", ".join(f"{beginning}…" for beginning in beginnings)
+        raise StudyError(
+            f"The data say nothing of films in columns {wanted}: choose data with a movie table, or others."
+        )
+    return Features(np.ascontiguousarray(features.values[:, read]), tuple(np.array(features.columns)[read].tolist()))
 
 
 class Attributes(nn.Module):
