@@ -126,7 +126,7 @@ def test_the_seeds_are_all_run_and_give_different_values(tmp_path: Path) -> None
     assert rows.index.tolist() == [0, 1, 7]
     assert rows.nunique() == 3
     assert isinstance(returned, NCF)
-    line = experiments.board("loo-full", "mrr@25").iloc[0]
+    line = experiments.board("mrr@25").iloc[0]
     assert line["seeds"] == 3
     assert line["mrr@25"] == pytest.approx(rows.mean())
     assert line["mrr@25 low"] < line["mrr@25"] < line["mrr@25 high"]

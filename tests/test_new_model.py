@@ -69,7 +69,7 @@ def test_the_toy_is_on_boards_and_figures(tmp_path):
     study = Experiments(notebook, invented_movielens())
     for name in ("popularity", "toy"):
         study.run(MODELS[name].title, MODELS[name](), ["random-80-10-10"], [0])
-    board = study.beside().board("ndcg@10")
+    board = study.board("ndcg@10")
     assert set(board["model"]) == {"Popularity", "Toy"}
     assert board.set_index("model").loc["Toy", "family"] == "toys"
     study.figure("ndcg@10")

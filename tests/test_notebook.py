@@ -105,13 +105,12 @@ def test_rows_in_another_order_give_the_same_bytes(root):
     assert users["ndcg"].dtype == "float32" and users["ndcg"][1] == pytest.approx(0.12346, abs=1e-7)
 
 
-def test_a_figure_is_saved_with_the_same_bytes_each_time(root):
+def test_a_figure_is_saved_with_the_same_bytes_each_time_and_is_not_open_any_more(root):
     written = []
     for _ in range(2):
         figure, axes = plt.subplots()
         axes.plot([1, 2])
-        opened(root).save_figure(figure, "line")
-        plt.close(figure)
+        assert opened(root).save_figure(figure, "line") is figure and not plt.get_fignums()
         written.append((root / "figures/one/line.png").read_bytes())
     assert written[0] == written[1] and b"Software" not in written[0]
 

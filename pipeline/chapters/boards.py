@@ -5,11 +5,9 @@ study.beside("10_baselines", "13_linear", models=["Popularity", "EASE"]).board("
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,9 +18,6 @@ from pipeline.chapters.results import leaderboard
 from recsys_core.errors import StudyError
 from recsys_core.protocols import PROTOCOLS
 from recsys_core.statistics import holm, permutation_test, rmse_interval
-
-if TYPE_CHECKING:
-    from pipeline.chapters.notebook import Notebook
 
 KEYS = ["model", "settings", "protocol", "variant", "dataset"]
 GROUPS = {  # family → what a study-wide board tells apart; other families are groups of their own
@@ -44,17 +39,19 @@ def group_of(family: str) -> str:
 
 @dataclass(frozen=True)
 class Rows:
-    """Results and per-user values (averaged over seeds) of the same runs; figures are saved by `notebook`."""
+    """Results and per-user values (averaged over seeds) of the same runs; `save` see `Notebook.save_figure`."""
 
     results: pd.DataFrame
     users: pd.DataFrame
-    notebook: Notebook
+    save: Callable[[Figure, str], Figure]
 
     @classmethod
-    def of(cls, notebook: Notebook, chapters: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Rows:
+    def of(
+        cls, save: Callable[[Figure, str], Figure], chapters: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
+    ) -> Rows:
         """The rows of chapters, given as results and users by name; what several have run counts in the first that has it."""
         results, users = (_joined({name: both[part] for name, both in chapters.items()}) for part in (0, 1))
-        return cls(results, users, notebook)
+        return cls(results, users, save)
 
     def only(
         self,
@@ -75,7 +72,7 @@ class Rows:
                 rows = rows[rows[column].astype(object).fillna("") == value]
             return with_settings(rows if models is None else rows[rows["model"].isin(list(models))], settings)
 
-        return Rows(kept(self.results), kept(self.users), self.notebook)
+        return replace(self, results=kept(self.results), users=kept(self.users))
 
     def renamed(self, names: Mapping[str, str]) -> Rows:
         """The rows with other names for some models."""
@@ -83,7 +80,7 @@ class Rows:
             rows if rows.empty else rows.assign(model=rows["model"].replace(dict(names)))
             for rows in (self.results, self.users)
         )
-        return Rows(results, users, self.notebook)
+        return replace(self, results=results, users=users)
 
     def without_variants(self) -> Rows:
         """The rows of runs that are not marked as a variant of another."""
@@ -95,7 +92,7 @@ class Rows:
             rows if rows.empty else rows[~pd.MultiIndex.from_frame(rows[cell]).isin(variants)]
             for rows in (self.results, self.users)
         )
-        return Rows(results, users, self.notebook)
+        return replace(self, results=results, users=users)
 
     def board(self, *metrics: str, protocol: str | None = None, n_intervals: int | None = None) -> pd.DataFrame:
         """One line a model as in `results.leaderboard`, with its family; the best by the first metric first.
@@ -151,7 +148,7 @@ class Rows:
         label = "RMSE in stars, mean of five folds" if metric == "rmse" else ", ".join([named(metric), *where])
         label += " (95 % interval over users)"
         figure = plots.intervals(board, metric, title, label, line_height=line_height)
-        return saved(self.notebook, figure, name or metric.split("@")[0])
+        return self.save(figure, name or metric.split("@")[0])
 
     def shades(self, names: Sequence[str] | None = None) -> dict[str, str]:
         """A colour for each model, all models or those named, see `plots.shades`."""
@@ -237,13 +234,6 @@ def curves(
         title = f"{called.get(best, best)} is best on validation: {value:.3f} after epoch {epoch}"
     label = f"{'RMSE in stars' if metric == 'rmse' else named(metric)} on validation"
     return plots.curves({called.get(name, name): curve for name, curve in found.items()}, metric, title, label)
-
-
-def saved(notebook: Notebook, figure: Figure, name: str) -> Figure:
-    """Save a figure, take it off the list of those that a cell shows at its end, and return it, so that it is shown once."""
-    notebook.save_figure(figure, name)
-    plt.close(figure)
-    return figure
 
 
 def _best(histories: Mapping[str, pd.DataFrame], metric: str) -> tuple[str, int, float]:

@@ -61,8 +61,8 @@ def compare(
     if only_present:
         present = set(rows["model"])
         pairs = [pair for pair in pairs if present.issuperset(pair)]
-    value_of = user_errors if metric in ERRORS else user_values
-    values = {name: value_of(rows, name, metric) for name in dict.fromkeys(name for pair in pairs for name in pair)}
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    values = {name: user_errors(rows, name) if metric in ERRORS else user_values(rows, name, metric) for name in names}
     lines = [(*pair, *_paired(*pair, values)) for pair in pairs]
     table = pd.DataFrame(lines, columns=COLUMNS[:-1])
     table["p"] = holm(table["p"].to_numpy(float))
@@ -85,7 +85,7 @@ def user_values(rows: pd.DataFrame, model: str, metric: str) -> pd.Series:
     return mine.set_index("user")[metric].astype(float).sort_index()
 
 
-def user_errors(rows: pd.DataFrame, model: str, metric: str = "squared_error") -> pd.Series:
+def user_errors(rows: pd.DataFrame, model: str) -> pd.Series:
     """A model's mean squared error for each user (the index) over all their rows, in stars².
 
     Raises StudyError where there are no rows, or several of a user in one variant.

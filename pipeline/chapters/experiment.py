@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch.backends.cpu import get_cpu_capability
 
-from pipeline.chapters.boards import VARIANT, Rows, curves, saved
+from pipeline.chapters.boards import VARIANT, Rows, curves
 from pipeline.chapters.comparisons import Comparison
 from pipeline.chapters.fits import Fits, selected
 from pipeline.chapters.gate import Check, Gate, GivenScores
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.results import CELL, leaderboard, public_versions, with_counts
+from pipeline.chapters.results import CELL, public_versions, with_counts
 from pipeline.chapters.store import METRIC_COLUMNS, Cell, Identity, Run, Selection, Store, described
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
@@ -337,12 +337,6 @@ class Experiments:
         runs = {tuple(row) for row in self.results[["model", "settings", "protocol"]].itertuples(index=False)}
         return f"{len(runs)} runs, all from the store where it has them; the first seed and split of each model is trained again"
 
-    def board(self, protocol: str, *metrics: str) -> pd.DataFrame:
-        """The leaderboard of what was run under `protocol`, see `results.leaderboard`."""
-        rows = self.results[self.results["protocol"] == protocol]
-        users = self.users[self.users["protocol"] == protocol] if len(self.users) else None
-        return leaderboard(rows, users, metrics)
-
     def beside(
         self,
         *chapters: str,
@@ -357,7 +351,11 @@ class Experiments:
         """
         others = self.notebook.read_rows(*chapters).only(models=models, settings=settings, dataset=self.data.name)
         both = {"here": (self.results, self.users), "elsewhere": (others.results, others.users)}
-        return Rows.of(self.notebook, both).only(protocol)
+        return Rows.of(self.notebook.save_figure, both).only(protocol)
+
+    def board(self, *metrics: str, **which: Any) -> pd.DataFrame:
+        """The board of what was run here, see `boards.Rows.board`."""
+        return self.beside().board(*metrics, **which)
 
     def compare(self, metric: str, pairs: Sequence[tuple[str, str]], **which: Any) -> Comparison:
         """Compare pairs of what was run here user by user, see `boards.Rows.compare`."""
@@ -369,7 +367,7 @@ class Experiments:
 
     def curves(self, metric: str | None = None, **options: Any) -> Figure:
         """Draw the validation curves of what was run here, save them as "curves" and return them, see `boards.curves`."""
-        return saved(self.notebook, curves(self.histories, metric, **options), "curves")
+        return self.notebook.save_figure(curves(self.histories, metric, **options), "curves")
 
     def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
         """Keyword arguments of a model, see `Notebook.hyperparameters`."""
@@ -388,10 +386,10 @@ class Experiments:
             self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])
 
 
-def open_study(name: str, variables: dict[str, Any], dataset: str | None = None) -> Experiments:
+def open_study(name: str, variables: dict[str, Any]) -> Experiments:
     """Open the run of notebook `name` on its data set; `variables` is `globals()`, right after the `parameters` cell.
 
-    The data set is that of the parameter `dataset`, unless another is given. Raises StudyError as `Notebook.open` and `load` do.
+    The data set is that of the parameter `dataset`. Raises StudyError as `Notebook.open` and `load` do.
     """
     notebook = Notebook.open(name, variables)
-    return Experiments(notebook, load(dataset or notebook.parameters["dataset"]))
+    return Experiments(notebook, load(notebook.parameters["dataset"]))

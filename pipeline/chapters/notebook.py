@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import threadpoolctl
 from matplotlib.figure import Figure
@@ -112,10 +113,15 @@ class Notebook:
         """Whether every parameter has its default value."""
         return self.profile == "study"
 
-    def save_figure(self, figure: Figure, name: str) -> None:
-        """Save `figure` as `<figures>/<name>.png`, the same bytes for the same figure."""
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Save `figure` as `<figures>/<name>.png`, the same bytes for the same figure, and return it to be shown, once.
+
+        It leaves the list of open figures, which a cell shows at its end.
+        """
         with atomic_path(self.figures / f"{name}.png") as path:
             figure.savefig(path, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+        plt.close(figure)
+        return figure
 
     def save_results(self, frame: pd.DataFrame) -> None:
         """Save the results table as `results/<notebook>.csv`: sorted by key columns, rounded to 6 decimals.
@@ -161,13 +167,13 @@ class Notebook:
 
     def read_rows(self, *names: str) -> Rows:
         """Results and per-user values of notebooks beside each other; see `read_results`."""
-        return Rows.of(self, {name: (self.read_results(name), self.read_users(name)) for name in names})
+        return Rows.of(self.save_figure, {name: (self.read_results(name), self.read_users(name)) for name in names})
 
     def read_every(self, variants: bool = False) -> Rows:
         """Results and per-user values of all notebooks before this one that save them; runs marked as variants if asked for."""
         chapters = {name: self.read_rows(name) for name in Study(self.root).earlier(self.name)}
         shown = chapters if variants else {name: rows.without_variants() for name, rows in chapters.items()}
-        return Rows.of(self, {name: (rows.results, rows.users) for name, rows in shown.items()})
+        return Rows.of(self.save_figure, {name: (rows.results, rows.users) for name, rows in shown.items()})
 
     def read_stored(self, profile: str, name: str) -> pd.DataFrame:
         """Stored results of notebook `name` under `profile`, with a column `device_class`; may be empty."""
