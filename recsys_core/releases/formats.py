@@ -22,6 +22,7 @@ import yaml
 from pyarrow import csv as arrow_csv
 
 from recsys_core.errors import StudyError, refuse_unknown
+from recsys_core.releases.objects import objects_as_csv
 from recsys_core.releases.parquet import as_csv, column_names, is_parquet
 
 Tables = dict[str, pd.DataFrame]
@@ -38,6 +39,8 @@ MOST_SHOWN = 80  # characters of a value
 csv.field_size_limit(2**31 - 1)  # a film's description may be long
 OUR_NAMES = {"userId": "user_id", "movieId": "item_id", "tagId": "tag_id"}
 OUR_NAMES |= {"movie_id": "item_id", "movie_title": "title", "IMDb_URL": "imdb_url"}
+OUR_NAMES |= {"item_id:token": "item_id", "entity_id:token": "entity"}
+OUR_NAMES |= {f"{name}_id:token": name for name in ("head", "relation", "tail")}
 KIND_TYPES = {WHOLE: "int64", NUMBER: "float64", TEXT: "str"}
 TYPES = {"year": "Int64", "held_out": "bool"}  # of columns that are made here
 KEYS = {"movies": "item_id", "users": "user_id"}
@@ -53,11 +56,12 @@ class Layout:
     encoding: str = "utf-8"
     scale: Scale = (float("-inf"), float("inf"))
     text_ids: bool = False
+    headed: bool = False
 
     @property
     def has_header(self) -> bool:
         """Whether the first line names the columns, and values may be quoted."""
-        return self.separator == ","
+        return self.headed or self.separator == ","
 
     @property
     def delimiter(self) -> str:
@@ -105,7 +109,7 @@ RAW_100K, GENRES_100K = ITEMS_100K[2:5], ITEMS_100K[5:]
 
 @dataclass(frozen=True)
 class Source:
-    """A file of rows in a layout; of a parquet file, `text` is what it would be as CSV."""
+    """A file of rows in a layout; of a parquet or JSON file, `text` is what it would be as CSV."""
 
     path: Path
     layout: Layout
@@ -140,7 +144,8 @@ def _opened(path: Path, layout: Layout) -> Source:
     if layout.has_header and is_parquet(path):
         _check_names(path, layout, column_names(path), "it")
         return Source(path, layout, as_csv(path, layout.columns), list(layout.columns))
-    source = Source(path, layout, None, list(layout.columns))
+    text = objects_as_csv(path, layout.columns) if layout.file.endswith(".json") else None
+    source = Source(path, layout, text, list(layout.columns))
     with source.rows() as rows:
         first, second = next(rows, None), next(rows, None)
     if first is None:
@@ -271,12 +276,18 @@ def _finish_sasrec(tables: Tables) -> Tables:
     return {"ratings": rows.assign(rating=1.0, timestamp=rows.groupby("user_id").cumcount())}
 
 
+def _finish_paragraphs(tables: Tables) -> Tables:
+    """One table of the decades' films, in the order of the files."""
+    return {"films": pd.concat(tables.values(), ignore_index=True).astype({"year": "Int64"})}
+
+
 FINISH: dict[str, Callable[[Tables], Tables]] = {
     "u": _finish_100k,
     "u-parquet": _finish_100k,
     "dat-1m": _finish_1m,
     "ncf": _finish_ncf,
     "sasrec": _finish_sasrec,
+    "paragraphs": _finish_paragraphs,
 }
 
 
@@ -358,6 +369,8 @@ def _columns(form: str) -> dict[str, list[str]]:
     columns |= {table: own[table].columns for table in ("ratings", "users") if table in columns}
     if "movies" in columns:
         columns["movies"] = ["item_id", "title", "year", "genres", *(RAW_100K if form.startswith("u") else [])]
+    if form == "paragraphs":
+        columns = {"films": next(iter(columns.values()))}
     if form == "ncf":
         del columns["test"]
         columns |= {"ratings": [*columns["ratings"], "held_out"], "negatives": columns["negatives"][1:]}

