@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from pipeline.chapters.reads import EVERY, FILES, STORED, Code
+from pipeline.chapters.reads import FILES, STORED, Code
 from pipeline.chapters.study import ROOT, Chapter, Study
 from pipeline.runs.jobs import jobs_of
 from recsys_core.errors import StudyError
@@ -96,7 +96,7 @@ def test_chapters_that_read_one_another_are_refused(tmp_path):
         jobs_of(study, "study")
 
 
-def test_the_studys_own_chapters_read_what_comes_before_them_and_files_that_there_are():
+def test_the_studys_own_chapters_read_other_chapters_and_files_that_there_are():
     study = Study()
     jobs = {job.name: job for job in jobs_of(study, "study")}
     for job in jobs.values():
@@ -109,7 +109,7 @@ def test_the_studys_own_chapters_read_what_comes_before_them_and_files_that_ther
 
 def test_every_call_that_is_known_to_read_is_one_of_the_study():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "pipeline/chapters").glob("*.py")]
-    for call in (*FILES, *STORED, *EVERY, "read_claims"):
+    for call in (*FILES, *STORED, "read_every", "read_claims"):
         assert any(f"def {call}(" in text or f"class {call}:" in text for text in sources), call
 
 

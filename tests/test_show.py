@@ -7,8 +7,8 @@ import torch
 from helpers import Table, invented_movielens, random_interactions
 
 from pipeline.chapters.diagrams import network
-from pipeline.chapters.one_user import shown, usual_user, watched
-from pipeline.chapters.show import show, without_docstrings
+from pipeline.chapters.one_user import introduced, shown, side_by_side, usual_user, watched
+from pipeline.chapters.show import show
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.losses import binary_cross_entropy
@@ -27,15 +27,6 @@ def test_the_source_shown_is_that_of_the_file_without_its_indentation() -> None:
 def test_several_sources_are_shown_one_below_the_other() -> None:
     text = show(EASE._scores, binary_cross_entropy).data
     assert text.count("```python") == 2 and "`recsys_core/losses.py`, `binary_cross_entropy`" in text
-
-
-def test_without_docstrings_only_these_are_left_out() -> None:
-    source = (
-        'class A:\n    """One.\n\n    Two."""\n\n    x = 1  # stays\n\n'
-        '    def f(self):\n        """Three."""\n        return "four"\n'
-    )
-    expected = 'class A:\n    x = 1  # stays\n\n    def f(self):\n        return "four"'
-    assert without_docstrings(source) == expected
 
 
 @pytest.mark.parametrize("thing", [np.dot, torch.add, len])
@@ -64,6 +55,33 @@ def test_what_a_user_watched_is_in_the_order_of_their_stars() -> None:
     rows, vocabulary = encode(data)
     stars = watched(rows, 3, data, vocabulary, 5)["stars"].tolist()
     assert stars == sorted(rows.ratings[rows.users == 3].tolist(), reverse=True)[:5]
+
+
+def test_lists_side_by_side_are_those_of_each_model_with_a_mark_behind_what_they_will_watch() -> None:
+    data = invented_movielens()
+    rows, vocabulary = encode(data)
+    split = make_split("random-80-10-10", rows)
+    user = usual_user(split, least_test_rows=1)
+    models = {"EASE": EASE().fit(split.refit), "Strong": EASE(regularisation=1e4).fit(split.refit)}
+    lists = side_by_side(models, split, user, data, vocabulary, n=20)
+    assert list(lists) == list(models)
+    for name, model in models.items():
+        alone = shown(model, split, user, data, vocabulary, n=20)
+        assert lists[name].str.removesuffix(" ✓").tolist() == alone["film"].tolist()
+        assert lists[name].str.endswith(" ✓").tolist() == alone["will watch"].eq("yes").tolist()
+    assert lists["EASE"].str.endswith(" ✓").any()
+
+
+def test_a_user_is_introduced_with_what_models_read_and_every_film_of_the_test_rows() -> None:
+    data = invented_movielens()
+    rows, vocabulary = encode(data)
+    split = make_split("random-80-10-10", rows)
+    user = usual_user(split, least_test_rows=1)
+    hidden = split.test.items[split.test.users == user]
+    text = introduced(split, user, data, vocabulary)
+    assert text.startswith(f"User {vocabulary.user_ids[user]}: {(split.refit.users == user).sum()} ratings")
+    assert f"{len(hidden)} in the test rows" in text
+    assert all(f"*{item}*" in text for item in vocabulary.item_ids[hidden])
 
 
 def test_nobody_to_show_a_list_to_is_one_sentence() -> None:

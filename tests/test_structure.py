@@ -118,6 +118,13 @@ def test_the_module_knows_neither_the_pipeline_nor_any_notebook() -> None:
     assert not {name for name in imported if name.split(".")[0] in ("pipeline", "notebooks", "tests", "matplotlib")}
 
 
+def test_what_a_chapter_calls_knows_neither_what_runs_it_nor_what_is_measured_apart() -> None:
+    imported = {room: imported_by(sorted((ROOT / "pipeline" / room).rglob("*.py"))) for room in ("chapters", "runs")}
+    assert "pipeline.chapters.study" in imported["runs"]
+    assert not {name for name in imported["chapters"] if name.startswith(("pipeline.runs", "pipeline.bench"))}
+    assert not {name for name in imported["runs"] if name.startswith("pipeline.bench")}
+
+
 # Words that are also something else: item popularity, a bias, and the paper whose published files are read.
 COMMON_WORDS = {"bias", "popularity", "ncf"}
 

@@ -83,9 +83,7 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
     return figure
 
 
-def intervals(
-    board: pd.DataFrame, metric: str, title: str, x_label: str, number: str = "{:.3f}", line_height: float = 0.5
-) -> Figure:
+def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, line_height: float = 0.5) -> Figure:
     """A leaderboard as dots with 95 % intervals over users, best on top, in the colours of the families.
 
     `board` comes from a leaderboard function. `line_height` is in inches; a long board takes less.
@@ -97,7 +95,7 @@ def intervals(
         low, high = line.get(f"{metric} low", value), line.get(f"{metric} high", value)
         axes.plot([low, high], [row, row], color=shade, linewidth=3, alpha=0.45, solid_capstyle="round")
         axes.plot(value, row, "o", color=shade, markersize=9)
-        axes.annotate(number.format(value), (high, row), (8, 0), textcoords="offset points", va="center", fontsize=11)
+        axes.annotate(f"{value:.3f}", (high, row), (8, 0), textcoords="offset points", va="center", fontsize=11)
     axes.set_yticks(range(len(ranked)), ranked["model"])
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     _as_list(axes, title, x_label, margin=0.15)

@@ -22,7 +22,6 @@ FILES = {  # what is called → what it reads
     "read_peers": PEERS,
 }
 STORED = ("read_stored", "read_stored_users")  # of the profile that is their first argument
-EVERY = ("read_every",)  # per-user values of all chapters before
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Code:
     @property
     def reads_every(self) -> bool:
         """Whether it reads the per-user values of all chapters before it."""
-        return bool(self.calls & set(EVERY))
+        return "read_every" in self.calls
 
     @property
     def reads_ledger(self) -> bool:
