@@ -111,6 +111,11 @@ class Interactions:
         return np.bincount(self.users, minlength=self.n_users)
 
     @cached_property
+    def by_time(self) -> np.ndarray:
+        """(N,) rows, user after user and each user's in the order of time; equal times keep the order of the rows."""
+        return np.lexsort((self.times, self.users))
+
+    @cached_property
     def item_counts(self) -> np.ndarray:
         """Rows per item, (I,)."""
         return np.bincount(self.items, minlength=self.n_items)

@@ -59,17 +59,18 @@ def attributes(telling: bool = False) -> dict[str, Features]:
 
 
 @cache
-def board(rated: bool, telling: bool = False, shuffled: bool = False) -> Interactions:
+def board(rated: bool, telling: bool = False, going_round: bool = False) -> Interactions:
     """A checkerboard without its diagonal: all cells with 5 and 1 stars, or only the liked ones (equal parity).
 
-    Each user's items come in ascending order or, if `shuffled`, in a random one, so that every item is followed by others.
+    Each user's items come in ascending order or, if `going_round`, from the one behind the diagonal on and round to the one before
+    it, so that what is left out is what would come next.
     """
     users, items = np.divmod(np.arange(SIZE * SIZE), SIZE)
     liked = (users + items) % 2 == 0
     kept = (users != items) & (liked | rated)
     ratings = np.where(liked, 5, 1)
     rows = rows_of(users[kept], items[kept], ratings[kept], SIZE + 1, SIZE + 1, **attributes(telling))
-    return replace(rows, times=np.random.default_rng(4).permutation(len(rows))) if shuffled else rows
+    return replace(rows, times=rows.users * SIZE + (rows.items - rows.users) % SIZE) if going_round else rows
 
 
 def board_of(name: str) -> Interactions:

@@ -125,8 +125,8 @@ def test_what_a_chapter_calls_knows_neither_what_runs_it_nor_what_is_measured_ap
     assert not {name for name in imported["runs"] if name.startswith("pipeline.bench")}
 
 
-# Words that are also something else: item popularity, a bias, and the paper whose published files are read.
-COMMON_WORDS = {"bias", "popularity", "ncf"}
+# Words that are also something else: item popularity, a bias, and the papers whose published files are read.
+COMMON_WORDS = {"bias", "popularity", "ncf", "sasrec"}
 
 
 def words_of_code(source: str) -> set[str]:

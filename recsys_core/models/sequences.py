@@ -1,0 +1,171 @@
+"""What sequence models share: histories as windows, whole-sequence batches, and the softmax over the catalogue.
+
+A module maps (B, T) items to (B, T, D) vectors h, the one at a place made of the items up to it, and an item's score as the next is
+
+    score(i | i_1 … i_t) = h_t · e_i,      loss = - mean over all users and places of log softmax(score)_{i_{t+1}}
+
+with the embedding e_i that the item has as input, too. All places of a window learn in one pass, so that an epoch reads each user
+once (Kang & McAuley 2018), and every other item of the catalogue is a negative (Klenitskiy & Vasilev 2023). No user id is known,
+so that whoever has a history is answered. A history longer than the window counts by its last T items. Items are in the order of
+time whatever the order of the rows; equal times keep the order of the rows. Stars are not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys_core.budget import rows_at_once
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Interactions
+from recsys_core.models.base import FitTask, Traits
+from recsys_core.models.neural import NeuralRecommender
+from recsys_core.models.settings import between, setting
+
+NOTHING_FOLLOWS = "No user has two rows: a sequence model learns from the item that follows another."
+
+
+def last_items(rows: Interactions, users: np.ndarray, length: int) -> np.ndarray:
+    """Return (B, T) items, the last ones of each of (B,) users in the order of time, T at most `length` and no more than needed.
+
+    The code I, which is no item, fills up what is shorter. It stands behind the items: what comes later changes nothing before it,
+    so that neither attention nor a recurrent layer has to know of it.
+    """
+    ends, kept = np.cumsum(rows.user_counts)[users], np.minimum(rows.user_counts[users], length)
+    places = np.arange(kept.max(initial=0))
+    there = places < kept[:, None]
+    cells = np.where(there, (ends - kept)[:, None] + places, 0)
+    return np.where(there, rows.items[rows.by_time[cells]], rows.n_items)
+
+
+def transitions(rows: Interactions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items and the items that came right after them, (M,) each: every pair of neighbours of every history.
+
+    Raises StudyError where no user has two rows, so that nothing follows anything.
+    """
+    users, items = rows.users[rows.by_time], rows.items[rows.by_time]
+    same = users[1:] == users[:-1]
+    if not same.any():
+        raise StudyError(NOTHING_FOLLOWS)
+    return users[1:][same], items[:-1][same], items[1:][same]
+
+
+class Windows:
+    """Batches of users: (B, T) items and the (B, T) items that follow them, of each user's last `window` + 1 items.
+
+    Raises StudyError as `transitions` does.
+    """
+
+    def __init__(self, train: Interactions, window: int, batch_size: int, device: torch.device) -> None:
+        self.train, self.window, self.batch_size, self.device = train, window, batch_size, device
+        self.users = np.flatnonzero(train.user_counts > 1)
+        if not len(self.users):
+            raise StudyError(NOTHING_FOLLOWS)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Yield every user with two rows or more once, in random order."""
+        order = torch.randperm(len(self.users), generator=generator, device=self.device).cpu().numpy()
+        for first in range(0, len(order), self.batch_size):
+            users = self.users[order[first : first + self.batch_size]]
+            items = torch.as_tensor(last_items(self.train, users, self.window + 1), device=self.device)
+            following = items[:, 1:]
+            yield items[:, :-1].where(following < self.train.n_items, self.train.n_items), following
+
+
+class _FullSoftmax(torch.autograd.Function):
+    """See `full_softmax`. The gradients are made beside the loss, so that a chunk of logits is computed once and then forgotten."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        total = vectors.new_zeros(())
+        to_vectors, to_weight = torch.empty_like(vectors), torch.zeros_like(weight)
+        step = rows_at_once(len(weight), vectors.device, in_cache=True)
+        for first in range(0, len(vectors), step):
+            part, target = vectors[first : first + step], targets[first : first + step, None]
+            logits = (part @ weight.T).to(weight.dtype)
+            highest = logits.amax(dim=1, keepdim=True)
+            right = logits.gather(1, target)
+            mass = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            total += (highest + mass.log() - right).sum()
+            excess = logits.div_(mass).scatter_add_(1, target, -torch.ones_like(right))  # softmax - one-hot
+            to_vectors[first : first + step] = excess @ weight
+            to_weight += excess.T @ part
+        ctx.save_for_backward(to_vectors, to_weight)
+        ctx.n_rows = max(1, len(vectors))
+        return total / ctx.n_rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        share = gradients[0] / ctx.n_rows
+        to_vectors, to_weight = ctx.saved_tensors
+        return to_vectors * share, to_weight * share, None
+
+
+def full_softmax(vectors: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of the logits (N, D) `vectors` · (I, D) `weight`ᵀ against (N,) `targets`, never all of them in memory."""
+    return torch.as_tensor(_FullSoftmax.apply(vectors.to(weight.dtype), weight, targets))
+
+
+class SequenceNet(nn.Module):
+    """A module that embeds I items, and the code I as zeros, by (I + 1, D) numbers from N(0, `embedding_std`²)."""
+
+    def __init__(self, n_items: int, embedding_dim: int, embedding_std: float) -> None:
+        super().__init__()
+        self.n_items = n_items
+        self.items = nn.Embedding(n_items + 1, embedding_dim, padding_idx=n_items)
+        nn.init.normal_(self.items.weight[:-1], std=embedding_std)
+
+    @property
+    def outputs(self) -> Tensor:
+        """The (I, D) embeddings of the items as the next ones."""
+        return self.items.weight[:-1]
+
+    def score_next(self, items: Tensor) -> Tensor:
+        """Return (B, I) scores of every item as the one that follows (B, T) items, of which each row has one at least."""
+        last = (items < self.n_items).sum(dim=1) - 1
+        return self(items)[torch.arange(len(items), device=items.device), last].float() @ self.outputs.T
+
+
+@dataclass(kw_only=True)
+class SequenceRecommender(NeuralRecommender):
+    """A recommender whose module is a `SequenceNet`. `batch_size` counts users, and `window` is T."""
+
+    traits: ClassVar[Traits] = Traits(sequential=True, folds_in=True, stochastic=True)
+
+    epochs: int = setting(100, search=200, fast=20)
+    patience: int | None = setting(None, search=10)
+    batch_size: int = setting(128, search=[64, 128], fast=10, other=25)
+    learning_rate: float = setting(1e-3, search=between(0.0005, 0.005, log=True), fast=0.01)
+    weight_decay: float = setting(0.0, search=[0.0, 1e-6, 1e-5, 1e-4])
+    window: int = setting(50, least=1, other=5)
+    embedding_dim: int = setting(64, least=1, search=[32, 64, 128], fast=16, other=8)
+    embedding_std: float = setting(0.02, least=0, other=0.5)
+    dropout: float = setting(0.2, least=0, below=1, search=between(0.1, 0.6), other=0.5)
+
+    @abstractmethod
+    def _build(self, train: Interactions) -> SequenceNet:
+        """The untrained module for this catalogue."""
+
+    def _batches(self, train: Interactions, device: torch.device) -> Windows:
+        return Windows(train, self.window, self.batch_size, device)
+
+    def _loss(self, module: Any, *batch: Tensor) -> Tensor:
+        items, following = batch
+        there = following < module.n_items
+        return full_softmax(module(items)[there], module.outputs, following[there])
+
+    def _scores(self, users: Tensor, history: Interactions) -> Tensor:
+        items = torch.as_tensor(last_items(history, users.cpu().numpy(), self.window), device=self.device_)
+        step = rows_at_once(items.shape[1] * max(self.window, 4 * self.embedding_dim), self.device_)
+        return torch.cat([self.module_.score_next(part) for part in items.split(step)])
+
+    def _identity(self, task: FitTask) -> str:
+        times = hashlib.sha256(task.train.times.tobytes()).hexdigest()
+        return f"{super()._identity(task)}, times {times[:12]}"
