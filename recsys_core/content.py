@@ -146,12 +146,5 @@ def _text(data: MovieLens, item_ids: pd.Index) -> pd.Series:
     return _words(extracts.map(films.without_hindsight))
 
 
-KINDS: dict[str, Read] = {
-    "title": _title,
-    "genres": _genres,
-    "year": _year,
-    "graph": _graph,
-    "tags": _tags,
-    "text": _text,
-    "whole_text": _whole_text,
-}
+KINDS: dict[str, Read] = {"title": _title, "genres": _genres, "year": _year, "graph": _graph, "tags": _tags}
+KINDS |= {"text": _text, "whole_text": _whole_text}
