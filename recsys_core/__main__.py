@@ -1,4 +1,4 @@
-"""`python -m recsys_core recommend`, see `command`."""
+"""`python -m recsys_core recommend`, see `app.command`."""
 
 import sys
 

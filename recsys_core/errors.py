@@ -10,19 +10,14 @@ class StudyError(ValueError):
 
 
 def refuse_unknown(name: str, values: object, known: Iterable[object]) -> None:
-    """Raise StudyError, which names it and what is allowed, for a value, or one in a list of values, that is not known."""
+    """Raise StudyError, which names it and what is allowed, for a value, or one in a list of values, that is not allowed."""
     allowed = list(known)
     for value in values if isinstance(values, list | tuple) else [values]:
         if value not in allowed:
             raise StudyError(f"{name}={value!r} is not known: allowed are {', '.join(map(str, allowed))}.")
 
 
-def at_least(model: object, **smallest: float) -> None:
-    """Check that attributes, one or several numbers or None, are not below their smallest value; StudyError names the one that is.
-
-    A name that is no attribute of the model is passed over.
-    """
-    for name, least in smallest.items():
-        value = getattr(model, name, None)
-        if value is not None and not np.all(np.asarray(value) >= least):
-            raise StudyError(f"{name}={value}: it must be at least {least:g}.")
+def at_least(name: str, value: object, least: float) -> None:
+    """Raise StudyError, which names it, for a number, or one in a tuple of numbers, that is below `least`; None is allowed."""
+    if value is not None and not np.all(np.asarray(value) >= least):
+        raise StudyError(f"{name}={value}: it must be at least {least:g}.")

@@ -36,7 +36,9 @@ class Schedule:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        at_least(self, epochs=1, weight_decay=0, patience=1)
+        at_least("epochs", self.epochs, 1)
+        at_least("weight_decay", self.weight_decay, 0)
+        at_least("patience", self.patience, 1)
         refuse_unknown("precision", self.precision, ("auto", "float32", "bfloat16"))
         if not self.learning_rate > 0:
             raise StudyError(f"learning_rate={self.learning_rate}: it must be above 0.")

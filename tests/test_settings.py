@@ -92,6 +92,17 @@ def test_a_model_is_registered_with_its_title_family_and_searches() -> None:
         del MODELS["child"], SEARCHES["child"], SEARCHES["child_by_size"]
 
 
+def test_a_class_that_is_no_dataclass_of_its_own_is_not_registered() -> None:
+    class Forgetful(Parent):
+        size: int = setting(4, least=1)
+
+    with pytest.raises(
+        TypeError, match=r"Forgetful is no dataclass: write @dataclass\(kw_only=True\) below @recommender"
+    ):
+        recommender("forgetful", title="Forgetful", family="toys")(Forgetful)  # type: ignore[type-var]
+    assert "forgetful" not in MODELS
+
+
 def test_a_model_that_says_nothing_to_search_and_one_that_is_not_to_be_searched_have_no_search() -> None:
     assert "popularity" not in SEARCHES
     assert "diverse_ncf" in MODELS and "diverse_ncf" not in SEARCHES

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -17,7 +16,7 @@ from recsys_core.app import kept
 from recsys_core.app.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.app.recommend import recommend, recommend_new, require_features
 from recsys_core.datasets import MovieLens, load
-from recsys_core.errors import StudyError, at_least, refuse_unknown
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
 from recsys_core.models import MODELS, Recommender
@@ -221,7 +220,6 @@ def _configured(model: str, epochs: int | None) -> Recommender:
     """The unfitted model, of so many epochs if it is a network."""
     kind = MODELS[model]
     if issubclass(kind, NeuralRecommender):
-        at_least(SimpleNamespace(epochs=epochs), epochs=1)
         return kind(epochs=EPOCHS if epochs is None else epochs)
     if epochs is not None:
         raise StudyError(f"{kind.__name__} is not trained in epochs: leave out --epochs, or choose a network.")

@@ -18,7 +18,7 @@ from recsys_core.interactions import Features, Interactions
 from recsys_core.models import registry, settings, storage
 from recsys_core.train import History, Validation
 
-MOST_SEEDS = 2**32  # that every generator takes
+N_SEEDS = 2**32  # those from 0 on, which generators of numpy and of torch take alike
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class FitTask:
         return self.judge(model, self.train, rows, self.validation_history)
 
 
-def fingerprint(settings: dict[str, Any]) -> str:
-    """SHA-256 of JSON-friendly settings, independent of the order of the keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=list).encode()).hexdigest()
+def fingerprint(values: dict[str, Any]) -> str:
+    """SHA-256 of JSON-friendly values, independent of the order of the keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()
 
 
 class Recommender(ABC):
@@ -104,18 +104,18 @@ class Recommender(ABC):
         stop_after: int | None = None,
         judge: Judge | None = None,
     ) -> Self:
-        """Learn from training rows; `validation` rows choose the best epoch of models that iterate, by what `judge` measures.
+        """Learn from training rows; `validation` rows choose what some models leave open, such as the best epoch (see `chosen`).
 
-        `judge(model, train, validation, validation_history)` gives what to measure after an epoch; `judging.judge` is the study's.
+        `judge(model, train, validation, validation_history)` says by which measure; `judging.judge` is the study's.
         `validation_history` is what is known of validation users who are not in training. Models that iterate keep their state in
         `checkpoint` and continue from it, and leave their training curve in `history_`. `stop_after` ends training after so many
         epochs (sweeps of a sampler) whatever the settings say, to look at how it begins. Returns itself. Raises StudyError for an
-        empty training set and for a seed that some generator does not take.
+        empty training set, a seed outside 0 to 2³² - 1, and validation rows to choose by without a judge.
         """
         if not len(train):
             raise StudyError("The training set has no rows: nothing can be learnt from it.")
-        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < MOST_SEEDS:
-            raise StudyError(f"seed={seed!r}: it must be a whole number from 0 to {MOST_SEEDS - 1}.")
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < N_SEEDS:
+            raise StudyError(f"seed={seed!r}: it must be a whole number from 0 to {N_SEEDS - 1}.")
         self.train_ = train
         self._fit(FitTask(train, validation, seed, validation_history, checkpoint, stop_after, judge))
         return self
@@ -268,9 +268,9 @@ class Recommender(ABC):
         return {name: torch.as_tensor(v if isinstance(v, Tensor) else np.asarray(v)) for name, v in values.items()}
 
     def _restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `_state` gave, with `train_` already in place."""
+        """Set what `_state` gave, with `train_` already in place."""
         for name, kind in self.learnt.items():
-            setattr(self, name, _taken_up(state[name], kind))
+            setattr(self, name, _from_tensor(state[name], kind))
 
     @property
     def n_parameters(self) -> int | None:
@@ -304,8 +304,8 @@ def _ranking_models() -> str:
     return ", ".join(registry.names_with(predicts_ratings=False))
 
 
-def _taken_up(saved: Tensor, kind: type) -> Any:
-    """What was saved as a tensor, as what a model holds: a tensor, an array or a number."""
+def _from_tensor(saved: Tensor, kind: type) -> Tensor | np.ndarray | float:
+    """What was saved as a tensor, as the `kind` that a model holds: a tensor, an array or a number."""
     if kind is float:
         return float(saved)
     return saved.detach() if kind is Tensor else saved.numpy()

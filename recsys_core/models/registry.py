@@ -42,12 +42,15 @@ SEARCHES: dict[str, Searched] = {}
 def recommender(name: str, *, title: str, family: str, is_searched: bool = True) -> Callable[[Kind], Kind]:
     """Register a model's class under a name; results and figures call it `title`, and models of a family share a colour.
 
-    With `is_searched` its settings are searched where they say what to try. Raises ValueError for a name that is taken.
+    With `is_searched` its settings are searched where they say what to try. Raises ValueError for a name that is taken and
+    TypeError for a class whose own settings are no fields, since it is no dataclass.
     """
 
     def register(kind: Kind) -> Kind:
         if name in MODELS:
             raise ValueError(f"{name} is the name of {MODELS[name].__name__} already: give {kind.__name__} another.")
+        if "__dataclass_fields__" not in vars(kind):  # its parent's fields would be taken for its own
+            raise TypeError(f"{kind.__name__} is no dataclass: write @dataclass(kw_only=True) below @recommender.")
         kind.name, kind.title, kind.family = name, title, family
         MODELS[name] = kind
         if is_searched:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from recsys_core.errors import StudyError, refuse_unknown
+from recsys_core.errors import StudyError, at_least, refuse_unknown
 
 
 class _NotGiven:
@@ -60,7 +60,7 @@ class Setting:
     fast: Any = NOT_GIVEN
     other: Any = NOT_GIVEN
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: object) -> None:
         """Raise StudyError for a value that is too small, too large, not finite or unknown; None is allowed."""
         if isinstance(value, float) and not (np.isfinite(value) or (self.may_be_infinite is True and value == np.inf)):
             raise StudyError(f"{name}={value}: it must be a finite number.")
@@ -68,8 +68,8 @@ class Setting:
             return
         if self.among is not NOT_GIVEN:
             refuse_unknown(name, value, self.among)
-        if self.least is not NOT_GIVEN and not np.all(np.asarray(value) >= self.least):
-            raise StudyError(f"{name}={value}: it must be at least {self.least:g}.")
+        if self.least is not NOT_GIVEN:
+            at_least(name, value, self.least)
         if self.above is not NOT_GIVEN and not np.all(np.asarray(value) > self.above):
             raise StudyError(f"{name}={value}: it must be above {self.above:g}.")
         if self.below is not NOT_GIVEN and not np.all(np.asarray(value) < self.below):
@@ -97,7 +97,7 @@ def setting(
         may_be_infinite: whether infinity is a value.
         search: what `make tune` tries: a list of values, a range (`between`), or one value for all trials; None is not searched.
         fast: value with which the contract suite's board is learnt in a second, where the default is too slow.
-        other: a value that changes what the model answers there, where none of `search` does.
+        other: a value with which the model answers otherwise on that board, where none of `search` is such a value.
     """
     said = Setting(least, above, below, among, may_be_infinite, search, fast, other)
     if isinstance(default, dict):
@@ -124,14 +124,18 @@ def _stated_by(kind: type) -> dict[str, Setting]:
 
 
 def searched(kind: type) -> dict[str, Search]:
-    """What `make tune` tries of a class by name, in the order in which the classes above it, and it, state what is searched."""
-    order = [name for each in reversed(kind.__mro__) for name, own in _stated_by(each).items() if _has_search(own)]
-    values = settings_of(kind)
-    return {name: values[name].search for name in dict.fromkeys(order) if values[name].search is not None}
+    """What `make tune` tries of a class, by name: first what its parents search, then what it adds, in the order of the fields.
 
-
-def _has_search(own: Setting) -> bool:
-    return own.search is not NOT_GIVEN and own.search is not None
+    The order is part of a search: with one seed, another order draws other trials.
+    """
+    tried: dict[str, Search] = {}
+    for parent in reversed(kind.__mro__):
+        for name, own in _stated_by(parent).items():
+            if own.search is None:
+                tried.pop(name, None)
+            elif own.search is not NOT_GIVEN:
+                tried[name] = own.search
+    return tried
 
 
 def fast(kind: type) -> dict[str, Any]:
@@ -139,7 +143,7 @@ def fast(kind: type) -> dict[str, Any]:
     return {name: deepcopy(each.fast) for name, each in settings_of(kind).items() if each.fast is not NOT_GIVEN}
 
 
-def check(model: Any) -> None:
+def check(model: object) -> None:
     """Turn lists, which is what files hold, into tuples, and refuse values that a model's settings do not allow.
 
     Raises StudyError, which names the first of them.
