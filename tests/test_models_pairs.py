@@ -106,11 +106,3 @@ def test_pretraining_is_part_of_the_seed_and_leaves_a_loaded_model_as_it_was(tmp
 def test_vectors_without_numbers_are_refused(dim: int) -> None:
     with pytest.raises(StudyError, match=f"embedding_dim={dim}: it must be at least 1"):
         GMF(embedding_dim=dim)
-
-
-def test_the_products_of_public_vectors_are_the_scores_but_for_a_constant() -> None:
-    model = fitted("gmf")
-    assert isinstance(model, GMF)
-    products = model.user_vectors()[PLAYERS] @ model.item_vectors().T
-    gaps = model.score(PLAYERS) - products
-    torch.testing.assert_close(gaps, gaps[:1, :1].expand_as(gaps), rtol=1e-4, atol=1e-5)

@@ -44,15 +44,5 @@ class Product(PairNet):
 class GMF(PairRecommender):
     """Generalised matrix factorisation; the paper's main comparison has 8 to 64 factors."""
 
-    @torch.no_grad()
-    def user_vectors(self) -> Tensor:
-        """Return (U, D) factors of every user, weighted, so that their products with `item_vectors` are the scores but for b."""
-        return self.module_.user_embedding.T * self.module_.linear[0].weight
-
-    @torch.no_grad()
-    def item_vectors(self) -> Tensor:
-        """Return (I, D) factors of every item."""
-        return self.module_.item_embedding.T
-
     def _build(self, train: Interactions) -> PairNet:
         return Product(train.n_users, train.n_items, self.embedding_dim, self.embedding_std)

@@ -34,7 +34,7 @@ class RankingFactors(nn.Module):
         for table in (users.weight, self.items.weight):
             nn.init.normal_(table, std=embedding_std)
         nn.init.zeros_(self.items.weight[:, -1])
-        # A column more is drawn than users have: with that the draws are those of stored runs.
+        # One column more than users have is drawn, so that the draws are those of stored runs.
         self.users = nn.Embedding.from_pretrained(users.weight.detach()[:, :-1].clone(), freeze=False)
 
     def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,14 +69,6 @@ class LogLossMF(NeuralRecommender):
     embedding_std: float = setting(0.1, least=0, search=between(0.01, 0.3, log=True), other=0.3)
     batch_size: int = setting(2048, search=[2048, 4096, 8192], fast=1024)
     n_negatives: int = setting(8, least=1, search=between(1, 8), other=2)
-
-    def user_vectors(self, users: Tensor) -> Tensor:
-        """Return (B, D) vectors of (B,) users."""
-        return torch.as_tensor(self.module_.users(users.to(self.device_)).detach())
-
-    def item_vectors(self) -> Tensor:
-        """Return the (I, D + 1) vectors of all items, the last column of which is their bias."""
-        return torch.as_tensor(self.module_.items.weight.detach())
 
     def _build(self, train: Interactions) -> nn.Module:
         return RankingFactors(train, self.embedding_dim, self.embedding_std)

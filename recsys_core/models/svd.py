@@ -92,15 +92,6 @@ class SVD(NeuralRecommender):
     batch_size: int = setting(2048, search=[512, 1024, 2048, 4096], fast=256)
     embedding_std: float = setting(0.005, least=0, other=0.3)
 
-    def user_vectors(self, users: Tensor) -> Tensor:
-        """Return (B, D + 1) vectors of (B,) users, the last column of which is their bias."""
-        with torch.no_grad():
-            return torch.as_tensor(self.module_.user_vectors(users.to(self.device_))[0])
-
-    def item_vectors(self) -> Tensor:
-        """Return the (I, D + 1) vectors of all items, the last column of which is their bias."""
-        return torch.as_tensor(self.module_.items.weight.detach())
-
     def _build(self, train: Interactions) -> nn.Module:
         return Factors(train, self.embedding_dim, self.embedding_std, self.regularisation)
 
