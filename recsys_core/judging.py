@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def judge(model: Recommender, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
-    """RMSE in stars for models that rate, NDCG@10 for all others, of `model` as it is whenever `measure` is called.
+    """What to measure of `model`, as it is at the time: RMSE in stars for models that rate, NDCG@10 for all others.
 
     `train` are the rows that the model learns from, `rows` those that it is validated on, `history` what is known of held-out
     validation users (None: they are users of `train`). Raises StudyError where a validation row is also a training row.
@@ -43,13 +43,14 @@ def measure(model: Recommender, split: Split) -> tuple[pd.DataFrame, pd.DataFram
     per metric, `squared_error` (sum) and `n_rows` for ratings. Raises StudyError where the model has learnt from a test row, unless
     the protocol leaks on purpose.
     """
-    protocol, rates = PROTOCOLS[split.protocol], PROTOCOLS[split.protocol].rating and model.rates
+    protocol = PROTOCOLS[split.protocol]
+    rates = protocol.rating and model.rates
     parts = [_measure_ratings(model, split, protocol)] if rates else []
     # A report that measured stars ranked nothing, unless it says against which negatives.
     if protocol.ranking and not (protocol.leaks and rates and split.negatives is None):
         parts += _measure_rankings(model, split, protocol)
     summaries, users = zip(*parts)
-    # one line a user, ratings beside ranks
+    # a user's ratings and ranks, which were measured apart, in one row
     per_user = pd.concat(users).groupby(["variant", "user"]).first().reset_index()
     return pd.concat(summaries, ignore_index=True), per_user
 
@@ -98,5 +99,5 @@ def _measure_rankings(model: Recommender, split: Split, protocol: Protocol) -> l
 def _known_and_cold(ranking: evaluate.Ranking) -> list[tuple[str, evaluate.Ranking]]:
     """All users, those with a history, and those without one."""
     known = ranking.users["known"].to_numpy()
-    parts = {"all users": known | True, "known users": known, "cold users": ~known}
+    parts = {"all users": np.ones_like(known), "known users": known, "cold users": ~known}
     return [(name, ranking.of(mask)) for name, mask in parts.items() if mask.any()]

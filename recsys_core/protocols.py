@@ -31,8 +31,9 @@ class Protocol:
 
     `splitter` makes a split of coded rows, and `variants` holds the options of each split that is measured. On test rows, lists
     are measured by the metrics of `ranking` and, if `rating`, predicted stars by their errors; `main` is the metric that is checked
-    and compared. `validation` tells settings apart on validation rows: "rmse" or "ndcg@K". `relevance` maps a suffix of the variant
-    to the least number of stars of a relevant row. `published` names the options that a data set with published test rows fills.
+    and compared. `validation` tells settings apart on validation rows: "rmse" or "ndcg@K". Each pair of `relevance` is a suffix of
+    the variant and the least number of stars of a relevant row. `published` names the options that a data set with published test
+    rows fills.
     """
 
     name: str
@@ -45,9 +46,8 @@ class Protocol:
     variants: tuple[dict[str, Any], ...] = ({},)
     published: tuple[str, ...] = ()
     replicates: bool = False  # the variants are replicates, so that one seed each is enough
-    leaks: bool = (
-        False  # does as a report did: test rows may train, every seed validates, and validation rows do not train
-    )
+    # does as a report did: test rows may train, every seed validates, and validation rows do not train
+    leaks: bool = False
     cold_apart: bool = False  # users with and without training rows are measured apart, too
 
     @property

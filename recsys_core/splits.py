@@ -251,7 +251,8 @@ def temporal(interactions: Interactions) -> Split:
 
 
 def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
-    """Split as a report did, its leaks included; `claim` is the report: S0, S1, S2 or S4 (S3 reports no experiment).
+    """Split as a report did, its leaks included; `claim` is the report: S0 (two towers on attributes), S1 (a network on attributes
+    with a menu), S2 (embeddings on cleaned ML-100K) or S4 (neural collaborative filtering). S3, a survey, reports no experiment.
 
     S0: a fifth of the users, with all their rows, both selects the epoch and is reported. S1: every row trains and is tested.
     S2: rows at random 80/10/10, users mixed (the report names no shares); expects the rows that its cleaning leaves.

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 N_RESAMPLES = 2_000
-MOST_COUNTS = 20_000_000  # numbers drawn at once: 160 MB
+MOST_COUNTS = 20_000_000  # 160 MB of counts that are kept, so that what a table compares is drawn once
 
 
 @lru_cache(maxsize=2)

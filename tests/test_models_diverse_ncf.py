@@ -1,4 +1,4 @@
-"""The regularised perceptron adds the similarity of lists to some batches, and makes lists more diverse."""
+"""The regularised MLP adds the similarity of lists to some batches, and makes lists more diverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The perceptron has the sizes of its report, starts as stated and computes what its formula says."""
+"""The MLP has the sizes of its report, starts as stated and computes what its formula says."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def weights(module: nn.Module) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def climb(inputs: np.ndarray, layers: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """A perceptron with tanh between its layers, in numpy."""
+    """An MLP with tanh between its layers, in numpy."""
     for weight, bias in layers[:-1]:
         inputs = np.tanh(inputs @ weight.T + bias)
     weight, bias = layers[-1]

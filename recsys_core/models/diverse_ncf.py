@@ -1,4 +1,4 @@
-"""The perceptron of `ncf` with a penalty for lists of alike films, as in report S4, a Word document of a student project.
+"""The MLP of `ncf` with a penalty for lists of similar films, as in report S4, a Word document of a student project.
 
     loss = log loss + `diversity` · similarity within lists                                     (see `losses`)
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +44,7 @@ class ListBatches:
 @recommender("diverse_ncf", title="NCF, diverse", family="perceptron", is_searched=False)
 @dataclass(kw_only=True)
 class DiverseNCF(NCF):
-    """The perceptron with S4's diversity regulariser: log loss + `diversity` · `losses.similarity_within_lists`.
+    """The MLP with S4's diversity regulariser: log loss + `diversity` · `losses.similarity_within_lists`.
 
     S4 states a weight of .001 on the sum over the pairs of ten films. So that an epoch takes less than 10 % longer, the second
     term is added to one batch in eight, times eight, for some of its users. Items without genres are unlike all others, and where
@@ -62,7 +61,7 @@ class DiverseNCF(NCF):
         return ListBatches(super()._batches(train, device), genres * (LIST_EVERY * self.diversity) ** 0.5)
 
     @staticmethod
-    def _loss(module: Any, *batch: Tensor) -> Tensor:
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
         (users, items), listing = batch[:2], batch[2:]
         loss = binary_cross_entropy(module(users, items))
         if listing:

@@ -58,7 +58,7 @@ class Hybrid(Recommender):
         self.choice_ = torch.as_tensor(np.asarray(self._choose(task) if stated is None else stated))
 
     @abstractmethod
-    def _choose(self, task: FitTask) -> Any:
+    def _choose(self, task: FitTask) -> np.ndarray | float:
         """Return what the validation rows choose, or its default without such rows; the members are fitted."""
 
     @property
@@ -110,14 +110,14 @@ class WeightedHybrid(Hybrid):
         if self.weights is not None and len(self.weights) != len(self.members):
             raise StudyError(f"weights={self.weights}: give one of 0 or more to each of {', '.join(self.members)}.")
 
-    def _choose(self, task: FitTask) -> Any:
+    def _choose(self, task: FitTask) -> np.ndarray:
         from scipy.optimize import nnls  # loaded where weights are chosen, not wherever models are
 
         if task.validation is None:
             return np.full(len(self.members), 1 / len(self.members))
         stars = np.column_stack([_stars(member, task, task.validation) for member in self.members_.values()])
         mean = float(task.train.ratings.mean())
-        return nnls(stars - mean, task.validation.ratings - mean)[0]
+        return np.asarray(nnls(stars - mean, task.validation.ratings - mean)[0])
 
     def _blend(self, stars: list[Tensor]) -> Tensor:
         """Add up the members' stars, all of one shape."""
@@ -174,7 +174,7 @@ class RankingHybrid(Hybrid):
             uses_features=self.traits.uses_features and any(kind.uses_features for kind in kinds),
         )
 
-    def _choose(self, task: FitTask) -> Any:
+    def _choose(self, task: FitTask) -> float:
         if task.validation is None:
             return self.values[0]
         validation = task.judged(self, task.validation)
@@ -241,7 +241,8 @@ class SwitchingHybrid(RankingHybrid):
     least_known: int | None = setting(None, least=0, other=25)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        told, (first, second) = None if history is self.train_ else history, self.members_.values()
+        told = None if history is self.train_ else history
+        first, second = self.members_.values()
         few = torch.as_tensor(history.user_counts)[users.cpu()] < self.choice_
         if told is not None and not first.own_traits.folds_in:
             few[:] = False
@@ -252,4 +253,5 @@ class SwitchingHybrid(RankingHybrid):
         return scores
 
     def _cold_scores(self, users: Tensor, features: Features | None) -> Tensor:
-        return list(self.members_.values())[int(self.choice_ == 0)]._cold_scores(users, features)
+        first, second = self.members_.values()
+        return (second if self.choice_ == 0 else first)._cold_scores(users, features)

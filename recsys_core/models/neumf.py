@@ -1,4 +1,4 @@
-"""Neural matrix factorisation: GMF and the perceptron fused (He, Liao, Zhang, Nie, Hu & Chua 2017); see `pairs` for its training.
+"""Neural matrix factorisation: GMF and the MLP fused (He, Liao, Zhang, Nie, Hu & Chua 2017); see `pairs` for its training.
 
     score(u, i) = GMF(u, i) + NCF(u, i), each with embeddings of its own                        (eq. 12)
 
@@ -21,7 +21,7 @@ from recsys_core.models.pairs import PairNet
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
 
-PRETRAINED_SHARE = 0.5  # α of the paper's section 3.4.1: GMF's output starts with α, the perceptron's with 1 - α
+PRETRAINED_SHARE = 0.5  # α of the paper's section 3.4.1: GMF's output starts with α, the MLP's with 1 - α
 
 
 class Fusion(nn.Module):
@@ -43,7 +43,7 @@ class Fusion(nn.Module):
 @recommender("neumf", title="NeuMF", family="perceptron")
 @dataclass(kw_only=True)
 class NeuMF(NCF):
-    """GMF with `gmf_dim` factors and the perceptron, fused; the defaults are the paper's NeuMF with 8 predictive factors.
+    """GMF with `gmf_dim` factors and the MLP, fused; the defaults are the paper's NeuMF with 8 predictive factors.
 
     With `pretrain_epochs` both parts are first trained alone for so many epochs, on the same rows and with the same settings, and
     the fusion starts from them. Differs from the paper: it goes on with Adam instead of plain gradient descent.

@@ -1,6 +1,5 @@
 """What all neural recommenders share: a module, batches, a loss, the loop, and a validation metric that picks the epoch."""
 
-import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -69,8 +68,7 @@ class NeuralRecommender(Recommender):
     def _identity(self, task: FitTask) -> str:
         """Fingerprint of the training rows and of all settings but how long and where to train."""
         settings = {k: v for k, v in self.hyperparameters.items() if k not in ("epochs", "patience", "device")}
-        rows = hashlib.sha256(task.train.users.tobytes() + task.train.items.tobytes() + task.train.ratings.tobytes())
-        return f"settings {fingerprint(settings)[:12]}, rows {rows.hexdigest()[:12]}"
+        return f"settings {fingerprint(settings)[:12]}, rows {task.train.sha256[:12]}"
 
     def _validation(self, task: FitTask) -> Validation | None:
         if task.validation is None:

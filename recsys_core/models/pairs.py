@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -90,10 +90,9 @@ class PairRecommender(NeuralRecommender):
         return PositivesAndNegatives(train, self.batch_size, self.n_negatives, device)
 
     @staticmethod
-    def _loss(module: Any, *batch: Tensor) -> Tensor:
+    def _loss(module: nn.Module, *batch: Tensor) -> Tensor:
         users, items = batch
         return binary_cross_entropy(module(users, items))
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
-        module: Any = self.module_
-        return module.score_all(users.to(self.device_))
+        return self.module_.score_all(users.to(self.device_))

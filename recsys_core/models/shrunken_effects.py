@@ -1,4 +1,4 @@
-"""Two models made by hand for new users and rare films: mean residuals that are shrunk, to nothing or to what attributes say."""
+"""Two models made by hand, for new users and for rare films: mean residuals, shrunk to 0 or to what attributes predict."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,8 @@ def add_own_mean(rated: pd.DataFrame, n_known: int, weight: float, first: int) -
 
         b_u = Σ (r_ui - prior_ui) / (weight + n_known)
 
-    `rated` holds the prior's predictions of all rows, as of `rate_new_users`; returned are those from row `first` on.
+    `rated` holds the prior's predictions of all rows of new users: user, position (in the user's rows, in time order, from 0),
+    actual, predicted (stars). Returned are the rows from position `first` on, predicted anew.
     """
     history, asked = rated[rated["position"] < n_known], rated[rated["position"] >= first]
     residuals = (history["actual"] - history["predicted"]).groupby(history["user"]).sum()
@@ -21,12 +22,12 @@ def add_own_mean(rated: pd.DataFrame, n_known: int, weight: float, first: int) -
 def attribute_effects(
     residuals: np.ndarray, codes: np.ndarray, features: np.ndarray, weight: float, ridge: float
 ) -> np.ndarray:
-    """(M,) mean residuals of users or films, each shrunk towards what its attributes make one expect.
+    """(M,) mean residuals of users or films, each shrunk towards what its attributes predict.
 
         e_m = (Σ residuals + weight x_m β) / (weight + n_m)
 
     `codes` (N,) says whose the residuals (N,) are, `features` is (M, F). β is a ridge regression of mean residuals on standardised
-    attributes, each user or film weighted by n / (n + weight). Without a residual, e is the expectation.
+    attributes, each user or film weighted by n / (n + weight). Without a residual, e is that prediction.
     """
     spread = features.std(axis=0)
     inputs = np.column_stack(

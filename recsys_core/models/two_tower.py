@@ -1,4 +1,4 @@
-"""The net that both systems of report S0 are: a tower for the user and one for the film, and a head that joins what they give."""
+"""The net of both models of report S0 on ML-100K: a tower for the user, one for the film, and a head that joins what they give."""
 
 from collections.abc import Callable
 

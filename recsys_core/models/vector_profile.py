@@ -35,7 +35,6 @@ class VectorProfile(Recommender):
     """
 
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
-    chaotic: ClassVar[bool] = True
     learnt: ClassVar[dict[str, type]] = {"vectors_": Tensor}
 
     network: VectorNetwork | dict[str, dict[str, Any]] = setting(
@@ -48,6 +47,11 @@ class VectorProfile(Recommender):
         super().__post_init__()
         if isinstance(self.network, dict):
             self.network = named_network(self.network)
+
+    @property
+    def chaotic(self) -> bool:
+        """Training the network is."""
+        return True
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
