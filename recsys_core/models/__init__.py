@@ -4,8 +4,8 @@ To add a model, write three files:
 
 1. `recsys_core/models/<model>.py`: a dataclass that extends `base.Recommender` (networks: `neural.NeuralRecommender`), says what
    it can do (`traits`), has a `setting` for every hyperparameter, implements `_fit` and `_scores` and is registered by
-   `@recommender`. `linear.py` is the shortest example, `autoencoders.py` one of networks. The contract suite, the searches, the boards
-   and the figures have it from there; `python -m pytest tests/test_contract.py -k <name>` says which promise it breaks.
+   `@recommender`. `linear.py` is the shortest example, `autoencoders.py` one of networks. The contract suite, searches, boards and
+   figures have it from there; `python -m pytest tests/test_contract.py -k <name>` says which promise it breaks.
 2. `tests/test_models_<model>.py`: that it computes its formulas, against numbers that were computed in another way.
 3. `notebooks/<NN>_<model>.ipynb`: its chapter, entered in `study.yaml`, which measures it and settles what is claimed of it.
 """
