@@ -1,4 +1,4 @@
-"""Runs a model under a protocol: masks what a user has seen, ranks, cuts, measures; all of it here and only once."""
+"""Asks a model for lists or stars and measures them: what a user has seen is masked, ranked and cut here, and only here."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ class RankingTask:
     """What is ranked for whom.
 
     `train` holds the rows that the model was fitted on, `test` the relevant ones, `history` what is known of held-out users
-    (None: the test users' training rows). `negatives` (U, n) restricts each user's candidates to the test item and these. `users`
-    are ranked whether or not they have a relevant row (None: the users of `test`).
+    (None: the test users' training rows). `negatives` (U, n) restricts each user's candidates to the test item and these, `among`
+    (I,) bool all users' to a part of the items. `users` are ranked whether or not they have a relevant row (None: those of `test`).
     """
 
     train: Interactions
@@ -168,6 +168,7 @@ class RankingTask:
     cutoffs: tuple[int, ...] = CUTOFFS
     allow_overlap: bool = False
     users: np.ndarray | None = None
+    among: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n_items = self.train.n_items
@@ -215,6 +216,8 @@ class RankingTask:
             listed = np.concatenate([self.negatives[users], self.test.binary[users].indices[:, None]], axis=1)
             columns = torch.as_tensor(listed, device=scores.device)
             return torch.full_like(scores, -torch.inf).scatter_(1, columns, scores.gather(1, columns))
+        if self.among is not None:
+            scores[:, torch.as_tensor(~self.among, device=scores.device)] = -torch.inf
         if not self.allow_overlap:
             rows, items = (torch.as_tensor(a, device=scores.device) for a in _pairs(self.seen.binary, users))
             scores[rows, items] = -torch.inf
