@@ -62,14 +62,16 @@ def test_lists_side_by_side_are_those_of_each_model_with_a_mark_behind_what_they
     rows, vocabulary = encode(data)
     split = make_split("random-80-10-10", rows)
     user = usual_user(split, least_test_rows=1)
-    models = {"EASE": EASE().fit(split.refit), "Strong": EASE(regularisation=1e4).fit(split.refit)}
-    lists = side_by_side(models, split, user, data, vocabulary, n=20)
+    later = split.test.items[split.test.users == user]
+    table = np.zeros((rows.n_users, rows.n_items))
+    table[user, later[0]] = 2
+    models = {"EASE": EASE().fit(split.refit), "Oracle": Table(table=table).fit(split.refit)}
+    lists = side_by_side(models, split, user, data, vocabulary, n=5)
+    alone = shown(models["EASE"], split, user, data, vocabulary, n=5)
     assert list(lists) == list(models)
-    for name, model in models.items():
-        alone = shown(model, split, user, data, vocabulary, n=20)
-        assert lists[name].str.removesuffix(" ✓").tolist() == alone["film"].tolist()
-        assert lists[name].str.endswith(" ✓").tolist() == alone["will watch"].eq("yes").tolist()
-    assert lists["EASE"].str.endswith(" ✓").any()
+    assert lists["Oracle"].iloc[0] == f"{vocabulary.item_ids[later[0]]} ✓"
+    assert lists["EASE"].str.removesuffix(" ✓").tolist() == alone["film"].tolist()
+    assert lists["EASE"].str.endswith(" ✓").tolist() == alone["will watch"].eq("yes").tolist()
 
 
 def test_a_user_is_introduced_with_what_models_read_and_every_film_of_the_test_rows() -> None:

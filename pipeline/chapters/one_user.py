@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import torch
@@ -32,6 +34,14 @@ def names_of(items: np.ndarray, data: MovieLens, vocabulary: Vocabulary) -> np.n
     return titles.fillna(pd.Series(ids.astype(str), titles.index)).to_numpy(object)
 
 
+def introduced(split: Split, user: int, data: MovieLens, vocabulary: Vocabulary) -> str:
+    """A sentence on a user: how many rows a model may read, and the films of their test rows, by stars."""
+    known = int(split.refit.user_counts[user])
+    hidden = watched(split.test, user, data, vocabulary, n=split.test.n_items)["film"]
+    films = ", ".join(f"*{film}*" for film in hidden)
+    return f"User {vocabulary.user_ids[user]}: {known} ratings that a model may read, {len(hidden)} in the test rows ({films})."
+
+
 def watched(rows: Interactions, user: int, data: MovieLens, vocabulary: Vocabulary, n: int = 10) -> pd.DataFrame:
     """The films that a user rated best among these rows, the latest of equal ones first: columns film, stars."""
     mine = rows.take(rows.users == user)
@@ -53,3 +63,11 @@ def shown(
     later = np.isin(items, split.test.items[split.test.users == user])
     rank = pd.RangeIndex(1, len(items) + 1, name="rank")
     return pd.DataFrame({"film": names_of(items, data, vocabulary), "will watch": np.where(later, "yes", "")}, rank)
+
+
+def side_by_side(
+    models: Mapping[str, Recommender], split: Split, user: int, data: MovieLens, vocabulary: Vocabulary, n: int = 10
+) -> pd.DataFrame:
+    """What several models show a user, see `shown`: a column for each model, ✓ behind the films that they will watch."""
+    lists = {name: shown(model, split, user, data, vocabulary, n) for name, model in models.items()}
+    return pd.DataFrame({name: each["film"] + each["will watch"].replace("yes", " ✓") for name, each in lists.items()})

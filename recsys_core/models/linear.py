@@ -32,13 +32,13 @@ class EASE(Recommender):
     regularisation: float = setting(500.0, least=1e-9, search=between(10.0, 5000.0, log=True), fast=1.0, other=200.0)
 
     def _fit(self, task: FitTask) -> None:
-        interactions = task.train.binary.astype(np.float64)
+        interactions = task.train.binary.astype(np.float64)  # X (U, I)
         gram = (interactions.T @ interactions).toarray()
-        gram[np.diag_indices_from(gram)] += self.regularisation
+        gram[np.diag_indices_from(gram)] += self.regularisation  # XᵀX + λI (I, I)
         factor, _ = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
         upper, _ = linalg.lapack.dpotri(factor)  # the inverse's upper triangle
-        inverse = np.triu(upper) + np.triu(upper, 1).T
-        weights = inverse / -np.diag(inverse)
+        inverse = np.triu(upper) + np.triu(upper, 1).T  # P (I, I)
+        weights = inverse / -np.diag(inverse)  # column j by -P_jj
         np.fill_diagonal(weights, 0)
         self.weights = weights.astype(np.float32)
 
