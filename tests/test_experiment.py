@@ -376,6 +376,26 @@ def test_where_nothing_is_confirmed_a_changed_program_trains_all_seeds_anew(
     assert not np.allclose(again.results["value"], mine["value"], atol=1e-9)
 
 
+def test_a_seed_that_is_stored_without_its_users_is_compared_before_it_is_shown(
+    fits: list[Fit], stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiments = Experiments(notebook(stored), data())
+    cell = experiments.store.cell(experiments.identity(ncf(), random_split()))
+    cell.mean_of, cell.mean_users = [0, 1, 2], cell.users_of([0, 1, 2])
+    cell.runs = {seed: replace(run, users=None) for seed, run in cell.runs.items()}
+    experiments.store.write(cell)
+    curve = cell.selections[0].curve
+    assert curve is not None
+    for changed in (False, True):
+        if changed:
+            slower(stored, monkeypatch)
+        fits.clear()
+        experiments.run("NCF", ncf(), ["random-80-10-10"], [0])
+        shown = experiments.histories["NCF", "random-80-10-10"]
+        assert np.allclose(shown["train_loss"], curve["train_loss"]) != changed
+        assert (len(seeds_of(fits)) > 1) == changed  # validation chooses again, and all seeds are trained
+
+
 def test_replacing_takes_the_fresh_run_as_the_new_one(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = study(stored, "first")
     slower(stored, monkeypatch)

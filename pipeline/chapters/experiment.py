@@ -222,16 +222,15 @@ class Experiments:
             missing += [seed for seed in range(LEAST_SEEDS) if seed not in {*seeds, *cell.runs}]
         if self.notebook.is_strict and not self.notebook.replace:
             self._refuse_missing(what, cell, fits, missing, main)
-        again = {
-            seed: self._measured(fits, split, seed) for seed in self._trained_again(seeds, main) if seed not in missing
-        }
+        stored = [seed for seed in self._trained_again(seeds, main) if seed in cell.runs or seed not in missing]
+        again = {seed: self._measured(fits, split, seed) for seed in stored}
         wrong = [] if self.notebook.replace else self._checked(what, cell, fits, again)
         self._contradictions(wrong)
         if wrong and not self.notebook.is_strict:
             fits.forget()
             cell, again, missing = Cell(cell.identity), {}, seeds
         added = [self._measured(fits, split, seed) for seed in missing]
-        added += [self._filled(cell, run) for run in again.values()]
+        added += [self._filled(cell, run) for seed, run in again.items() if seed not in missing]
         if policy == "write" or (self.notebook.replace and self.notebook.is_default):
             return self.store.add(cell.identity, what, added, fits.selections if fits.model.chooses else None)
         return self._with(cell, fits, added if not cell.runs or wrong else added[: len(missing)])
