@@ -1,0 +1,117 @@
+"""Reordered histories hold the same rows, move what they say and nothing else, and a seed decides how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from boards import rows_of
+
+from pipeline.chapters.orders import histories_reordered, knowing, shuffled, ties_reordered
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Interactions
+from recsys_core.judging import measure
+from recsys_core.models.markov import MarkovChain
+from recsys_core.protocols import make_split
+
+
+def tied() -> Interactions:
+    """30 users with 12 items each, rows not in time order; about every third time is shared."""
+    generator = np.random.default_rng(0)
+    items = np.concatenate([generator.permutation(40)[:12] for _ in range(30)])
+    rows = rows_of(np.repeat(np.arange(30), 12), items, np.ones(360), 30, 40)
+    return replace(rows, times=generator.integers(0, 20, 360)).take(generator.permutation(360))
+
+
+def items_of(rows: Interactions, user: int) -> list[int]:
+    """A user's items in the order of time."""
+    ordered = rows.by_time[rows.users[rows.by_time] == user]
+    return [int(item) for item in rows.items[ordered]]
+
+
+def test_shuffled_histories_hold_the_same_items_in_a_random_order_that_the_seed_decides() -> None:
+    rows = tied()
+    first, again, other = shuffled(rows, 1), shuffled(rows, 1), shuffled(rows, 2)
+    for user in range(30):
+        assert sorted(items_of(first, user)) == sorted(items_of(rows, user))
+        assert items_of(first, user) == items_of(again, user)
+    assert sum(items_of(first, user) != items_of(other, user) for user in range(30)) == 30
+    assert np.array_equal(first.items, rows.items)
+    assert len(np.unique(first.times)) == 360
+
+
+def test_every_place_of_a_shuffled_history_is_as_likely() -> None:
+    rows = rows_of(np.zeros(4), np.arange(4), np.ones(4), 1, 4)
+    rows = replace(rows, times=np.zeros(4, np.int64))  # tied: exchanging times would do nothing
+    found = Counter(tuple(items_of(shuffled(rows, seed), 0)) for seed in range(2400))
+    assert len(found) == 24
+    assert max(found.values()) < 150 and min(found.values()) > 60
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_the_last_films_stay_in_place(kept: int) -> None:
+    rows = tied()
+    changed = shuffled(rows, 1, keep_last=kept)
+    for user in range(30):
+        assert items_of(changed, user)[-kept:] == items_of(rows, user)[-kept:]
+        assert items_of(changed, user)[:-kept] != items_of(rows, user)[:-kept]
+    with pytest.raises(StudyError, match="keep_last=-1: it must be at least 0"):
+        shuffled(rows, 1, keep_last=-1)
+
+
+def test_reordered_ties_stay_within_their_time() -> None:
+    rows = tied()
+    changed, other = ties_reordered(rows, 1), ties_reordered(rows, 2)
+    assert np.array_equal(rows.times[changed.by_time], rows.times[rows.by_time])
+    assert not np.array_equal(changed.by_time, rows.by_time)
+    assert not np.array_equal(changed.by_time, other.by_time)
+
+
+def test_without_ties_there_is_nothing_to_reorder() -> None:
+    rows = shuffled(tied(), 0)
+    assert np.array_equal(ties_reordered(rows, 1).by_time, rows.by_time)
+
+
+def test_reordered_ties_change_which_row_is_the_last_only_among_tied_ones() -> None:
+    rows = tied()
+    first, second = (make_split("loo-full", ties_reordered(rows, seed)).roles for seed in (1, 2))
+    assert not np.array_equal(first, second)
+    tests = [rows.take((roles & 4) > 0) for roles in (first, second)]
+    assert np.array_equal(*(each.times[np.argsort(each.users)] for each in tests))
+
+
+@pytest.mark.parametrize("ties_only", [False, True])
+def test_a_split_with_reordered_histories_has_the_same_test_rows_behind_what_is_known(ties_only: bool) -> None:
+    split = make_split("loo-full", tied())
+    changed = histories_reordered(split, 1, ties_only=ties_only)
+    assert np.array_equal(changed.roles, split.roles)
+    for user in range(30):
+        assert items_of(changed.interactions, user)[-1] == items_of(split.test, user)[0]
+    assert not np.array_equal(changed.refit.by_time, split.refit.by_time)
+    assert changed.sha256 != split.sha256
+    assert changed.sha256 != histories_reordered(split, 2, ties_only=ties_only).sha256
+
+
+def test_a_split_whose_last_films_are_kept_shuffles_what_is_before_them() -> None:
+    split = make_split("loo-full", tied())
+    changed, moved = histories_reordered(split, 1, keep_last=1), histories_reordered(split, 1)
+    for user in range(30):
+        assert items_of(changed.refit, user)[-1] == items_of(split.validation, user)[0]
+    assert any(items_of(moved.refit, user)[-1] != items_of(split.validation, user)[0] for user in range(30))
+    assert changed.variant == "histories shuffled but the last 1, seed=1"
+
+
+def test_a_model_is_measured_on_histories_in_another_order_without_learning_again() -> None:
+    split = make_split("loo-full", tied())
+    model, other = MarkovChain().fit(split.refit), histories_reordered(split, 1)
+    turned, user = knowing(model, other.refit), torch.tensor([3])
+    last = int(items_of(other.refit, 3)[-1])
+    one_item = rows_of(np.zeros(1), np.array([last]), np.ones(1), 30, 40)
+    assert torch.equal(turned.score(user), model.score(torch.tensor([0]), one_item))
+    assert not torch.equal(turned.score(user), model.score(user))
+    assert not measure(turned, split)[1].equals(measure(model, split)[1])
+    with pytest.raises(StudyError, match="not the pairs that the model was trained on"):
+        knowing(model, split.train)
