@@ -6,10 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from recsys_core.app import menu
 from recsys_core.app.people import QUESTIONS, Person, ask_person, whole_number
+from recsys_core.app.recommend import titles_of
+from recsys_core.app.similar import find_film, more_like_this, require_vectors
 from recsys_core.errors import StudyError
-from recsys_core.models import FOR_PEOPLE, MODELS
+from recsys_core.models import FOR_FILMS, FOR_PEOPLE, MODELS
 
 MOST_EPOCHS = 100_000
 
@@ -17,14 +21,17 @@ MOST_EPOCHS = 100_000
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recsys_core", description=__doc__)
     command = parser.add_subparsers(dest="command", required=True).add_parser(
-        "recommend", help="films for a user of the data (--user) or for somebody new; without either, a menu asks"
+        "recommend",
+        help="films for a user of the data (--user), for somebody new, or like a film (--like); without any, a menu asks",
     )
     command.add_argument("--user", help="a user id of the data")
+    command.add_argument("--like", metavar="TITLE", help="a film's title, for films like it")
     for name in QUESTIONS:
         command.add_argument(f"--{name}", help=f"{name} of somebody new; give all of {', '.join(QUESTIONS)}")
     command.add_argument("--k", help="how many films (default 10)")
     command.add_argument("--dataset", default="ml-100k", help="a MovieLens release or the path of a file of ratings")
-    command.add_argument("--model", default=FOR_PEOPLE, help=", ".join(MODELS))
+    models = f"{', '.join(MODELS)} (default {FOR_PEOPLE}, with --like {FOR_FILMS})"
+    command.add_argument("--model", help=models)
     command.add_argument("--file", type=Path, help="model file: read if it exists, else written after fitting")
     command.add_argument("--epochs", help=f"epochs of a network that is fitted now (default {menu.EPOCHS})")
     return parser
@@ -56,22 +63,37 @@ def run(arguments: list[str] | None = None) -> int:
 def _recommend(options: argparse.Namespace) -> None:
     """Everything that was said is checked before a model is fitted."""
     given = {name: getattr(options, name) for name in QUESTIONS if getattr(options, name) is not None}
+    if options.like is not None and (options.user is not None or given):
+        raise StudyError(
+            "Give a film (--like), a user of the data (--user) or the attributes of somebody new, one of them."
+        )
     if options.user is not None and given:
         raise StudyError("Give a user of the data (--user) or the attributes of somebody new, not both.")
     if given and (missing := [f"--{name}" for name in QUESTIONS if name not in given]):
         raise StudyError(f"Somebody new needs all attributes; missing: {', '.join(missing)}.")
-    if options.k is not None and options.user is None and not given:
+    if options.k is not None and (options.user, options.like) == (None, None) and not given:
         raise StudyError(
-            "--k belongs to --user or to the attributes of somebody new: the menu asks for the number itself."
+            "--k belongs to --user or to the attributes of somebody new, or to --like: the menu asks for the number itself."
         )
     epochs = None if options.epochs is None else whole_number(options.epochs, "--epochs", 1, MOST_EPOCHS)
-    session = menu.Session.open(options.dataset, options.model, options.file, epochs)
-    n_films = len(session.vocabulary.item_ids)
+    model = options.model or (FOR_PEOPLE if options.like is None else FOR_FILMS)
+    session = menu.Session.open(options.dataset, model, options.file, epochs)
+    n_films = len(session.vocabulary.item_ids) - (options.like is not None)
     k = min(10, n_films) if options.k is None else whole_number(options.k, "--k", 1, n_films)
-    if options.user is not None:
+    if options.like is not None:
+        print(_films_like(session, options.like, k))
+    elif options.user is not None:
         print(menu.shown(session.for_user(options.user, k)))
     elif given:
         person: Person = ask_person(session.data, lambda name, check: check(given[name]))
         print(menu.shown(session.for_person(person, k)))
     else:
         menu.run(session)
+
+
+def _films_like(session: menu.Session, title: str, k: int) -> str:
+    """The film that a title means, and those like it."""
+    require_vectors(type(session.unfitted))
+    film = find_film(session.data, session.vocabulary, title)
+    found = str(titles_of(session.data, session.vocabulary, np.array([film]))[0])
+    return f"Like {menu.printable(found)}:\n{menu.shown(more_like_this(session.model, session.data, session.vocabulary, found, k))}"

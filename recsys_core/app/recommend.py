@@ -32,7 +32,7 @@ def recommend(
         scores = model.predict(torch.full((len(items),), user), torch.as_tensor(items)).cpu().numpy()
     table = _table(model, data, vocabulary, items, scores)
     if model.own_traits.personalised and (model.own_traits.uses_ids or model.own_traits.folds_in):
-        table["because"] = _titles(data, vocabulary, reasons(model.train_, user, items))
+        table["because"] = titles_of(data, vocabulary, reasons(model.train_, user, items))
     return table
 
 
@@ -90,13 +90,13 @@ def _table(
 ) -> pd.DataFrame:
     table = pd.DataFrame({"item_id": vocabulary.item_ids[items]})
     if data.movies is not None:
-        table["title"] = _titles(data, vocabulary, items)
+        table["title"] = titles_of(data, vocabulary, items)
     name, digits = ("stars", 2) if model.rates else ("score", 4)
     table[name] = scores.round(digits)
     return table.set_index(pd.Index(np.arange(1, len(items) + 1), name="rank"))
 
 
-def _titles(data: MovieLens, vocabulary: Vocabulary, items: np.ndarray) -> np.ndarray:
+def titles_of(data: MovieLens, vocabulary: Vocabulary, items: np.ndarray) -> np.ndarray:
     """Titles of item codes, their ids where the data has no title, and an empty text for -1."""
     ids = vocabulary.item_ids[items]
     titles = ids.astype(str)

@@ -20,5 +20,8 @@ for each in iter_modules(__path__):
     import_module(f"{__name__}.{each.name}")
 
 FOR_PEOPLE = "recommender_net"  # answers people who name no model: it knows new ones by their attributes (report S1)
+FOR_FILMS = (
+    "content_based"  # says which films are alike if no model is named: it knows films by what they are (report S4)
+)
 
-__all__ = ["FOR_PEOPLE", "MODELS", "Recommender"]
+__all__ = ["FOR_FILMS", "FOR_PEOPLE", "MODELS", "Recommender"]

@@ -1,0 +1,89 @@
+"""Films like a film: its title found as people type it, and the films nearest to it by a model's vectors."""
+
+import re
+from difflib import SequenceMatcher
+
+import numpy as np
+import pandas as pd
+from torch.nn.functional import normalize
+
+from recsys_core.app.recommend import titles_of
+from recsys_core.datasets import MovieLens
+from recsys_core.errors import StudyError
+from recsys_core.interactions import Vocabulary
+from recsys_core.models import MODELS, Recommender
+from recsys_core.retrieval import VectorIndex
+
+NEAR_ENOUGH = 0.8  # of 1, the likeness of two titles at which one is taken for the other
+
+
+def more_like_this(
+    model: Recommender, data: MovieLens, vocabulary: Vocabulary, title: str, k: int = 10
+) -> pd.DataFrame:
+    """The k films most like the film of this title (see `find_film`), without itself; columns item_id, title, similarity.
+
+    By the model's own similarity where it has one, else by the cosine of its item vectors. The index is the rank. Raises StudyError
+    for a title that is not found, a model without vectors of films, and k below 1 or above the number of other films.
+    """
+    require_vectors(type(model))
+    item, n_others = find_film(data, vocabulary, title), len(vocabulary.item_ids) - 1
+    if not 1 <= k <= n_others:
+        raise StudyError(f"k={k}: there are 1 to {n_others} other films to list.")
+    if hasattr(model, "similar"):
+        items, values = model.similar(item, k)
+    else:
+        items, values = VectorIndex(normalize(model.item_vectors().float(), dim=1)).similar(item, k)  # type: ignore[attr-defined]
+    codes = items.cpu().numpy()
+    table = pd.DataFrame({"item_id": vocabulary.item_ids[codes], "title": titles_of(data, vocabulary, codes)})
+    table["similarity"] = values.cpu().numpy().round(4)
+    return table.set_index(pd.Index(np.arange(1, k + 1), name="rank"))
+
+
+def require_vectors(kind: type[Recommender]) -> None:
+    """Refuse, with a StudyError, a model that has no vectors of films."""
+    if not hasattr(kind, "item_vectors"):
+        having = ", ".join(name for name, other in MODELS.items() if hasattr(other, "item_vectors"))
+        raise StudyError(
+            f"{kind.__name__} has no vectors of films to compare: choose a model that has, one of {having}."
+        )
+
+
+def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
+    """The code of the film of this title, with its year or without, in any case; "The X" and "X, The" are the same.
+
+    Where no film has it, it stands for the one film whose title holds all its words, or else is spelt nearly so. Raises StudyError
+    for an empty title and data without titles, where several films have the title (it names them), and where none is meant
+    clearly (it names the closest).
+    """
+    if data.movies is None:
+        raise StudyError(f"{data.name} has no film titles: choose a data set with a movie table.")
+    asked, year = _parts(title)
+    if not asked:
+        raise StudyError('The title is empty: give one, such as --like "Toy Story".')
+    titles = [str(each) for each in titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids)))]
+    known = [_parts(each) for each in titles]
+    eligible = [code for code, (_, when) in enumerate(known) if year in ("", when)]
+    same = [code for code in eligible if known[code][0] == asked]
+    if len(same) > 1:
+        raise StudyError(
+            f"{len(same)} films have the title {title!r}: {_listed(titles, same)}. Give one with its year."
+        )
+    holding = [code for code in eligible if set(asked.split()) <= set(known[code][0].split())]
+    likeness = [SequenceMatcher(None, asked, words).ratio() for words, _ in known]
+    found = same or holding or [code for code in eligible if likeness[code] >= NEAR_ENOUGH]
+    if len(found) == 1:
+        return found[0]
+    closest = sorted(found or range(len(known)), key=lambda code: -likeness[code])[:5]
+    raise StudyError(f"No film has the title {title!r}. The closest are: {_listed(titles, closest)}.")
+
+
+def _listed(titles: list[str], codes: list[int]) -> str:
+    return "; ".join(titles[code] for code in codes)
+
+
+def _parts(title: str) -> tuple[str, str]:
+    """A title's words in small letters, its article in front, and its year or an empty text."""
+    found = re.fullmatch(r"(.*?)\s*(?:\((\d{4})\))?\s*", title.strip().casefold(), re.DOTALL)
+    assert found is not None
+    words = re.sub(r"^(.*), (the|a|an|la|le|les|das|der|die|il|el)$", r"\2 \1", found[1])
+    return " ".join(re.findall(r"\w+", words)), found[2] or ""
