@@ -176,7 +176,8 @@ def sample_unseen(
     fewest = interactions.n_items - int(np.diff(interactions.binary.indptr).max(initial=0))
     if fewest < n_negatives:
         left = f"one user has only {fewest} of {interactions.n_items} items left unseen"
-        raise StudyError(f"{n_negatives} negatives asked for, but {left}: ask for {fewest} at most.")
+        advice = f"ask for {fewest} at most, or leave out protocols that need them, such as loo-sampled"
+        raise StudyError(f"{n_negatives} negatives asked for, but {left}: {advice}.")
     drawn = []
     for start in range(0, interactions.n_users, chunk):
         seen = interactions.binary[start : start + chunk]

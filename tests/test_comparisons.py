@@ -116,6 +116,8 @@ def test_rivals_that_are_not_there_can_be_left_out(users: pd.DataFrame) -> None:
     nothing = compare(users, "ndcg@10", [("iALS", "NCF")], only_present=True)
     assert nothing.table().columns.tolist() == found.table().columns.tolist() and nothing.table().empty
     assert nothing.sentence() == "There is nothing to compare with in this run."
+    assert nothing.in_words() == "not compared with other models in this run"
+    assert found.in_words() == found.phrases()[0]
 
 
 def lines(*rows: tuple[str, str, str]) -> Comparison:

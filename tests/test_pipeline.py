@@ -28,7 +28,7 @@ from pipeline.runs.imports import Imports
 from pipeline.runs.jobs import jobs_of
 from pipeline.runs.missing import missing
 from pipeline.runs.prepare import error_of, prepare, record, remove_leftovers
-from pipeline.runs.rerun import parameters_of, parse_parameters, parse_seeds, rerun, summary
+from pipeline.runs.rerun import errors_of, parameters_of, parse_parameters, parse_seeds, rerun, summary
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
@@ -332,11 +332,13 @@ def test_the_cleaner_renumbers_a_whole_run_in_order_and_only_that(counts, cleane
     assert notebook.cells[0].outputs[0].execution_count == cleaned[0]
 
 
-def test_the_error_of_a_failed_notebook_is_one_line_with_its_cell(study, tmp_path):
+def test_the_error_of_failed_notebooks_is_one_line_with_its_cell(study, tmp_path):
     notebook = executed(nbformat.read(study.root / "notebooks/first.ipynb", as_version=4))
     notebook.cells[2].outputs = [new_output("error", ename="ValueError", evalue="no rows", traceback=[])]
     nbformat.write(notebook, tmp_path / "failed.ipynb")
     assert error_of(tmp_path / "failed.ipynb") == "failed in code cell 2: ValueError: no rows"
+    copy = tmp_path / "failed.ipynb"
+    assert errors_of(study, [copy, copy]) == [f"{copy} and 1 more failed in code cell 2: ValueError: no rows"]
 
 
 def test_seeds_are_a_range_or_a_list():
@@ -388,6 +390,8 @@ DEFAULTS = {
     "on": False,
     "any": [],
     "none": None,
+    "protocols": ["rating-5fold"],
+    "settings": ["stated"],
 }
 
 
@@ -421,6 +425,8 @@ def test_values_like_the_default_are_accepted(setting):
         ({"on": 1}, "of type bool"),
         ({"rate": float("nan")}, "0 or more"),
         ({"layers": ["wide"]}, "a list of float or int"),
+        ({"protocols": ["random"]}, "protocols='random' is not known: allowed are rating-5fold"),
+        ({"settings": ["guessed"]}, "settings='guessed' is not known: allowed are stated, tuned"),
     ],
 )
 def test_values_unlike_the_default_are_refused(setting, says):
@@ -468,6 +474,9 @@ def test_a_rerun_with_an_unknown_parameter_or_notebook_is_refused_before_anythin
     with pytest.raises(StudyError, match="Unknown parameter 'seeds' for first; allowed: epochs"):
         rerun(study, "first", [], "0-9")
     with pytest.raises(StudyError, match="no notebook 'third'; allowed: first, second"):
+        rerun(study, "third", [], "")
+    (study.root / "notebooks" / "third.ipynb").touch()
+    with pytest.raises(StudyError, match=r"study\.yaml does not list third\.ipynb: add the line 'third:' below notebooks"):
         rerun(study, "third", [], "")
     assert not (study.root / "reports").exists()
 

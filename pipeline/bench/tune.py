@@ -183,14 +183,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.bench.tune", description=__doc__)
     parser.add_argument("models", nargs="*", help="names of models; none: all that have a search space")
     parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--trials", type=int, default=N_TRIALS)
+    parser.add_argument("--trials", default=str(N_TRIALS), help="trials a model")
     parser.add_argument("--jobs", default="2", help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
 
     def search_all() -> None:
         jobs = at_least_one("JOBS", options.jobs)
-        tune(ROOT, options.models, options.dataset, options.trials, jobs, options.device)
+        trials = at_least_one("--trials", options.trials)
+        tune(ROOT, options.models, options.dataset, trials, jobs, options.device)
 
     return exit_status(search_all, "stopped; the same command continues from here")
 

@@ -22,6 +22,7 @@ ERRORS = ("rmse", "squared_error")  # of these a user's mean squared error is co
 WHOLE_FOLD = r"fold=\d"  # the variant of a fold that is not thinned
 COLUMNS = ["model", "rival", "difference", "low", "high", "p", "verdict"]
 NOTHING = "There is nothing to compare with in this run."
+NOT_COMPARED = "not compared with other models in this run"
 
 
 def each_with(models: Sequence[str], rivals: Sequence[str]) -> list[tuple[str, str]]:
@@ -142,6 +143,10 @@ class Comparison:
             f"{line['low']:+.{places}f} to {line['high']:+.{places}f}, p = {line['p']:.4f})"
             for _, line in self.lines.iterrows()
         ]
+
+    def in_words(self) -> str:
+        """The phrases of all lines, to be said after "is"; that nothing was compared, where there are none."""
+        return " and ".join(self.phrases()) or NOT_COMPARED
 
     def sentence(self, digits: int | None = None) -> str:
         """All lines in words, model after model, and what the numbers are."""

@@ -18,6 +18,7 @@ from pipeline.chapters.boards import Rows
 from pipeline.chapters.reads import PEERS, REFERENCES, TIMINGS, TUNING
 from pipeline.chapters.results import read_results
 from pipeline.chapters.study import (
+    KINDS_OF_SETTINGS,
     ROOT,
     THREAD_VARIABLES,
     Chapter,
@@ -279,7 +280,7 @@ class Notebook:
         Raises:
             StudyError: other settings; a model that has not been tuned.
         """
-        refuse_unknown("settings", settings, ("stated", "tuned"))
+        refuse_unknown("settings", settings, KINDS_OF_SETTINGS)
         self._input(TUNING)
         return {} if settings == "stated" else read_tuned(self.root, model)
 

@@ -13,11 +13,14 @@ from typing import Any
 import yaml
 
 from pipeline.chapters.reads import Code
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, refuse_unknown
+from recsys_core.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = ("results", "users", "figures")
 TABLES = {"results": "results/{}.csv", "users": "results/users/{}.parquet", "claims": "results/claims/{}.csv"}
+KINDS_OF_SETTINGS = ("stated", "tuned")
+KNOWN = {"protocols": tuple(PROTOCOLS), "settings": KINDS_OF_SETTINGS}  # what parameters of these names may hold
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -54,6 +57,8 @@ class Study:
             StudyError: unknown notebook; not exactly one such cell; a value that is not a literal.
         """
         path = self.root / "notebooks" / f"{name}.ipynb"
+        if name not in self.notebooks and path.exists():
+            raise StudyError(f"study.yaml does not list {path.name}: add the line '{name}:' below notebooks.")
         if name not in self.notebooks or not path.exists():
             raise StudyError(f"There is no notebook '{name}'; allowed: {', '.join(self.notebooks)}.")
         sources = [source for source, tags in code_cells(path) if "parameters" in tags]
@@ -170,7 +175,7 @@ def check_overrides(name: str, overrides: dict[str, Any], defaults: dict[str, An
 
     Raises:
         StudyError: unknown parameter; a value, or an element of a list, of another type than the default's; a whole number
-            below 0 or a number that is not finite; no seeds.
+            below 0 or a number that is not finite; no seeds; an unknown protocol or kind of settings.
     """
     for key, value in overrides.items():
         if key not in defaults:
@@ -191,6 +196,8 @@ def check_overrides(name: str, overrides: dict[str, Any], defaults: dict[str, An
             (type(each) is int and each < 0) or (isinstance(each, float) and not isfinite(each)) for each in elements
         ):
             raise StudyError(f"{refuse} 0 or more, like its default {default!r}.")
+        if key in KNOWN and not isinstance(default, dict):
+            refuse_unknown(key, elements, KNOWN[key])
         if key == "seeds" and not elements:
             raise StudyError(f"{refuse} at least one seed, like its default {default!r}.")
 

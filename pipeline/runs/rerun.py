@@ -100,7 +100,7 @@ def rerun(study: Study, name: str, typed: list[str], seeds: str, **strings: str)
         folders = list(pool.map(lambda run: _execute(study, name, defaults | run), runs))
     copies = [folder / f"{name}.ipynb" for folder in folders if not (study.root / folder / ".done").exists()]
     if copies:
-        raise StudyError("\n".join(f"{copy} {error_of(study.root / copy)}" for copy in copies))
+        raise StudyError("\n".join(errors_of(study, copies)))
     tables = [study.root / folder / table_file("results", name) for folder in folders]
     table = summary([pd.read_csv(path) for path in tables if path.exists()])
     batch = Path("reports/runs") / digest([str(folder) for folder in folders])[:12] / "summary.csv"
@@ -109,9 +109,18 @@ def rerun(study: Study, name: str, typed: list[str], seeds: str, **strings: str)
     varying = [column for column in table if len(set(table[column].astype(str))) > 1]
     print(
         table[varying or table.columns].to_string(index=False),
-        f"\n\n{len(folders)} runs below reports/runs; summary: {batch}",
+        f"\n\n{len(folders)} run{'s' if len(folders) > 1 else ''} below reports/runs; summary: {batch}",
     )
     return table
+
+
+def errors_of(study: Study, copies: list[Path]) -> list[str]:
+    """What stopped these executed copies, each error once, with the first copy that it stopped."""
+    stopped: dict[str, list[Path]] = {}
+    for copy in copies:
+        stopped.setdefault(error_of(study.root / copy), []).append(copy)
+    others = {error: f" and {len(same) - 1} more" if len(same) > 1 else "" for error, same in stopped.items()}
+    return [f"{same[0]}{others[error]} {error}" for error, same in stopped.items()]
 
 
 def _execute(study: Study, name: str, parameters: dict[str, Any]) -> Path:

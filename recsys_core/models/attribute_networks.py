@@ -64,7 +64,9 @@ class AttributeNetwork(NeuralRecommender):
         users, items = train.user_features, train.item_features
         if not self.traits.uses_ids and (users is None or items is None):
             lack = f"{type(self).__name__} knows users and items by their attributes alone, and this data lacks them"
-            raise StudyError(f"{lack}: choose a data set with user attributes, such as ml-100k, or a model with ids.")
+            raise StudyError(
+                f"{lack}: choose a data set with user attributes, such as ml-100k, or a model with ids, such as svd."
+            )
         return (
             Attributes(None if users is None else self._user_attributes(users), train.user_counts, self.numbers),
             Attributes(None if items is None else self._item_attributes(items), train.item_counts, self.numbers),
