@@ -257,7 +257,7 @@ def test_a_history_equal_to_the_training_rows_changes_nothing(case: Case) -> Non
 def test_another_history_gives_other_scores(case: Case) -> None:
     model, asked = fitted(*case), torch.tensor([0, 1])
     scores = model.score(asked, new_users([0, 2, 4], [1, 3, 5]))
-    even, odd = scores.softmax(dim=1) if model.traits.sequential else scores  # all of whose attention is on the next one
+    even, odd = scores.softmax(dim=1) if model.traits.sequential else scores  # what comes next, not what is liked
     assert even[6:SIZE:2].mean() > even[7:SIZE:2].mean()
     assert odd[6:SIZE:2].mean() < odd[7:SIZE:2].mean()
 
