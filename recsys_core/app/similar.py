@@ -35,7 +35,7 @@ def more_like_this(
         items, values = VectorIndex(normalize(model.item_vectors().float(), dim=1)).similar(item, k)  # type: ignore[attr-defined]
     codes = items.cpu().numpy()
     table = pd.DataFrame({"item_id": vocabulary.item_ids[codes], "title": titles_of(data, vocabulary, codes)})
-    table["similarity"] = values.cpu().numpy().round(4)
+    table["similarity"] = values.cpu().double().numpy().round(4)
     return table.set_index(pd.Index(np.arange(1, k + 1), name="rank"))
 
 
