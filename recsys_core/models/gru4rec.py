@@ -42,8 +42,13 @@ class GRU4RecNet(SequenceNet):
 @recommender("gru4rec", title="GRU4Rec", family="sequential")
 @dataclass(kw_only=True)
 class GRU4Rec(SequenceRecommender):
-    """GRU4Rec with the full softmax; one layer, as the paper found best, of 128 hidden units."""
+    """GRU4Rec with the full softmax; one layer, as the paper found best, of 128 hidden units.
 
+    The learning rate and the size of the first embeddings were chosen on validation rows of ML-100K.
+    """
+
+    learning_rate: float = setting(3e-3, fast=0.01, other=0.001)
+    embedding_std: float = setting(0.1)
     hidden_dim: int = setting(128, least=1, search=[64, 128, 256], fast=16, other=8)
     n_layers: int = setting(1, least=1, other=2)
 

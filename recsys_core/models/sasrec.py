@@ -101,7 +101,8 @@ class SASRecNet(SequenceNet):
 class SASRec(SequenceRecommender):
     """SASRec with the full softmax: 2 blocks, 1 head, learning rate .001 and 128 users a batch are the paper's.
 
-    Windows of 50 items are for ML-100K, the paper's 200 for ML-1M; D = 64 is that of later comparisons (the paper's is 50).
+    Windows of 50 items are for ML-100K, the paper's 200 for ML-1M; D = 64 is that of later comparisons (the paper's is 50). On
+    ML-100K's validation rows dropout .2 to .5, an L2 penalty and larger first embeddings make no difference that counts.
     """
 
     n_blocks: int = setting(2, least=1, search=[1, 2, 3], fast=1, other=2)
