@@ -133,6 +133,12 @@ def test_a_run_with_other_parameters_falls_back_to_committed_results_of_its_own_
     assert opened(root, "two", epochs=3, dataset="other").read_results("one").empty
 
 
+def test_a_rerun_with_the_default_parameters_falls_back_to_committed_results_too(root, monkeypatch):
+    opened(root).save_results(pd.DataFrame({"model": ["a"]}))
+    monkeypatch.setenv("RECSYS_OUTPUT", "elsewhere")
+    assert list(opened(root, "two").read_results("one")["model"]) == ["a"]
+
+
 def test_a_run_in_a_scratch_folder_writes_there_and_reads_what_is_kept(root, monkeypatch):
     opened(root).save_results(pd.DataFrame({"model": ["a"]}))
     monkeypatch.setenv("RECSYS_SCRATCH", "scratch")

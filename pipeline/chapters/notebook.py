@@ -142,8 +142,8 @@ class Notebook:
     def read_results(self, name: str) -> pd.DataFrame:
         """Results of notebook `name`, of the same run; of those that are kept where this run writes to a scratch folder.
 
-        Of this notebook itself they are what this run has just saved. A run with other parameters than the default ones, in
-        whose folder there are none, gets the committed ones for its own `dataset`, which may be none.
+        Of this notebook itself they are what this run has just saved. A run in a folder of its own, where there are none, gets the
+        committed ones for its own `dataset`, which may be none.
 
         Raises:
             StudyError: that notebook has not been run.
@@ -333,7 +333,7 @@ class Notebook:
             raise StudyError(
                 f"{self.name} reads {name}, whose name stands in none of its code cells: write it out there."
             )
-        if self.scratch or self.is_default or own.exists():
+        if self.scratch or own.exists():
             return read(self._existing(committed if self.scratch else own))
         frame = read(self._existing(committed))
         dataset = self.parameters.get("dataset")
