@@ -133,10 +133,11 @@ def test_a_run_with_other_parameters_falls_back_to_committed_results_of_its_own_
     assert opened(root, "two", epochs=3, dataset="other").read_results("one").empty
 
 
-def test_a_rerun_with_the_default_parameters_falls_back_to_committed_results_too(root, monkeypatch):
+def test_a_rerun_with_the_default_parameters_falls_back_to_committed_results_and_figures_too(root, monkeypatch):
     opened(root).save_results(pd.DataFrame({"model": ["a"]}))
     monkeypatch.setenv("RECSYS_OUTPUT", "elsewhere")
     assert list(opened(root, "two").read_results("one")["model"]) == ["a"]
+    assert opened(root, "two").figure_path("one/line") == root / "figures/one/line.png"
 
 
 def test_a_run_in_a_scratch_folder_writes_there_and_reads_what_is_kept(root, monkeypatch):

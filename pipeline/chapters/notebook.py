@@ -312,9 +312,10 @@ class Notebook:
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)
 
     def figure_path(self, name: str) -> Path:
-        """File of a figure `<notebook>/<figure>` of the same run."""
-        mine = name.split("/")[0] == self.name or self.scratch is None
-        return (self.figures.parent if mine else self.root / "figures") / f"{name}.png"
+        """File of a figure `<notebook>/<figure>` of the same run; the kept one of others, see `upstream`."""
+        own, kept = (folder / f"{name}.png" for folder in (self.figures.parent, self.root / "figures"))
+        is_mine = name.split("/")[0] == self.name or (self.scratch is None and own.exists())
+        return own if is_mine else kept
 
     def final(self, path: Path) -> Path:
         """Where a file of this run is in the end, relative to the project."""
