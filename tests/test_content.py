@@ -75,7 +75,7 @@ def test_content_is_columns_beside_the_other_attributes():
     data = described()
     rows, _ = encode(data)
     features = with_content(rows, data, ["genres", "year"], 4).item_features
-    assert features.columns == (*rows.item_features.columns, "content_0", "content_1", "content_2", "content_3")
+    assert features.columns == (*rows.item_features.columns, *(f"content_genres_year_{place}" for place in range(4)))
     assert np.array_equal(features.select("content_"), film_content(data, ["genres", "year"]).vectors(4))
     alone = with_columns(replace(rows, item_features=None), film_content(data, ["genres"]).amounts())
     assert alone.item_features.columns == ("content_amount_genres", "content_has_genres")

@@ -30,9 +30,11 @@ FAMILIES = {  # of models → colour
     "two towers": INDIGO,
     "perceptron": BLUE,
     "autoencoder": PURPLE,
+    "sequential": MAGENTA,
+    "content": ROSE,
     "hybrid": BROWN,
 }
-FURTHER = (MAGENTA, ROSE, PINE, WINE, TEAL, YELLOW)  # for families that are not listed
+FURTHER = (PINE, WINE, TEAL, YELLOW)  # for families that are not listed
 # For the lines of one picture.
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BROWN, WINE, OLIVE, INDIGO, ROSE, TEAL)
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
