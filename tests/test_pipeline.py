@@ -476,7 +476,9 @@ def test_a_rerun_with_an_unknown_parameter_or_notebook_is_refused_before_anythin
     with pytest.raises(StudyError, match="no notebook 'third'; allowed: first, second"):
         rerun(study, "third", [], "")
     (study.root / "notebooks" / "third.ipynb").touch()
-    with pytest.raises(StudyError, match=r"study\.yaml does not list third\.ipynb: add the line 'third:' below notebooks"):
+    with pytest.raises(
+        StudyError, match=r"study\.yaml does not list third\.ipynb: add the line 'third:' below notebooks"
+    ):
         rerun(study, "third", [], "")
     assert not (study.root / "reports").exists()
 
