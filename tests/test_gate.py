@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from pipeline.chapters.experiment import Experiments
-from pipeline.chapters.gate import LEVEL, ROUNDING, TOLERANCES, Gate, identical, number
+from pipeline.chapters.gate import LEVEL, ROUNDING, TOLERANCES, Gate, _family, identical, number
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.store import Identity, Store
 from pipeline.chapters.study import ROOT
@@ -264,3 +264,13 @@ def test_numbers_agree_within_what_is_allowed(stored_value: float, now: float, c
 def test_hashes_agree_if_they_are_equal() -> None:
     assert identical("rows", "a" * 64, "a" * 64).confirmed
     assert not identical("rows", "a" * 64, "a" * 63 + "b").confirmed
+
+
+def test_a_metric_that_nobody_has_is_confirmed_where_nobody_has_it_still() -> None:
+    assert number("popularity bias of cold users", "exact", np.nan, np.nan, 1e-6 * np.nan).confirmed
+    assert not number("popularity bias of cold users", "exact", np.nan, 0.1, 1e-6 * np.nan).confirmed
+
+
+def test_models_share_the_spread_of_their_family() -> None:
+    assert _family("NCF") == _family("NeuMF") != _family("MultVAE")
+    assert _family("Unknown") == "Unknown"

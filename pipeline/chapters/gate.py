@@ -29,6 +29,7 @@ from torch import Tensor
 from pipeline.chapters.store import Cell, Run, Store
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.registry import class_named
 from recsys_core.protocols import PROTOCOLS
 
 GIVEN, EXACT, SOLVED = 1e-9, 1e-6, 1e-4  # relative
@@ -62,10 +63,11 @@ class Check:
 
 
 def number(what: str, kind: str, stored: float, now: float, allowed: float, z: float = np.nan) -> Check:
-    """Compare two numbers of which both may be NaN."""
+    """Compare two numbers of which both may be NaN, where a share of the stored one is allowed, too."""
     same = np.isnan(stored) and np.isnan(now)
     deviation = 0.0 if same else abs(now - stored)
-    return Check(what, kind, stored, now, np.inf if np.isnan(deviation) else deviation, allowed, z)
+    deviation, allowed = np.inf if np.isnan(deviation) else deviation, 0.0 if np.isnan(allowed) else allowed
+    return Check(what, kind, stored, now, deviation, allowed, z)
 
 
 def identical(what: str, stored: str, now: str) -> Check:
@@ -159,7 +161,7 @@ class Gate:
     def spread(self, protocol: str, metric: str, model: str) -> tuple[float, int]:
         """Standard deviation of a metric over seeds and its degrees of freedom: pooled over the family's cells under the protocol.
 
-        A family is the file that a model is in. Where its seeds are too few, all models under the protocol are pooled.
+        A model says its family where it is registered. Where its seeds are too few, all models under the protocol are pooled.
         """
         found = [each for each in self._deviations if each[:2] == (protocol, metric)]
         family = [each for each in found if each[2] == _family(model)]
@@ -198,7 +200,6 @@ def _by_metric(metrics: dict[str, dict[str, list[float]]]) -> dict[str, float]:
 
 
 def _family(model: str) -> str:
-    from recsys_core import models
-
-    kind = getattr(models, model, None)
-    return kind.__module__ if kind is not None else model
+    """The family of a registered class of this name; any other model is a family of its own."""
+    kind = class_named(model)
+    return model if kind is None else kind.family
