@@ -83,6 +83,11 @@ def test_no_stored_output_holds_a_duration_a_rate_or_a_memory_figure(path, noteb
     assert not [match.group() for text in texts(notebook) for match in DURATIONS.finditer(text)]
 
 
+def test_no_sentence_says_nan(notebook):
+    sentences = [output.get("data", {}).get("text/markdown", "") for output in outputs(notebook)]
+    assert not [text for text in sentences if re.search(r"\bnan\b", text) and not text.startswith("`")]
+
+
 def test_no_stored_output_holds_a_path_of_a_machine_or_the_name_of_a_plot_object(notebook):
     assert not [text for text in texts(notebook) if re.search(r"(^|[\s'\"(])/(home|root|tmp|Users)/|<Axes", text)]
 

@@ -35,10 +35,10 @@ from recsys_core.models.settings import between, setting
 CONTENT = ("genre_", "year", "title_", "tag_", "content_")
 
 
-def histories(rows: Interactions, device: torch.device) -> tuple[Tensor, Tensor]:
+def histories(rows: Interactions) -> tuple[Tensor, Tensor]:
     """The films seen, (N,), user after user, and where each user's begin and end in it, (U + 1,)."""
     seen, ends = (torch.as_tensor(part.astype(np.int64)) for part in (rows.binary.indices, rows.binary.indptr))
-    return seen.to(device), ends.to(device)
+    return seen, ends
 
 
 class ContentTowersNet(AttributeNet):
@@ -58,7 +58,7 @@ class ContentTowersNet(AttributeNet):
         self.towers = nn.ModuleList(MLP(n, widths, model.dropout) for n in (n_attributes + n_inputs, n_inputs))
         log_q = np.log(np.maximum(train.item_counts, 1) / len(train)) * model.log_q
         self.register_buffer("log_q", torch.as_tensor(log_q, dtype=torch.float32), persistent=False)
-        for name, part in zip(("seen", "ends"), histories(train, torch.device("cpu"))):
+        for name, part in zip(("seen", "ends"), histories(train)):
             self.register_buffer(name, part, persistent=False)
 
     def films(self) -> Tensor:
@@ -150,7 +150,8 @@ class ContentTowers(VectorNetwork):
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         codes = users.to(self.device_)
-        profiles = self.module_.profiles(codes, known=histories(history, self.device_))
+        seen, ends = (part.to(self.device_) for part in histories(history))
+        profiles = self.module_.profiles(codes, known=(seen, ends))
         return self.score_encoded(self.module_.users_as(profiles, self._inputs(codes, history.user_features)))
 
     def _inputs(self, users: Tensor, features: Features | None) -> Tensor:
