@@ -1,8 +1,9 @@
 """`make tune`: the same search for every model, on validation rows, into reports/stored/tuning/.
 
 Rating models are judged by the RMSE on the validation rows of u1 (`rating-5fold`, fold 1), ranking models by the NDCG@10 on those
-of `random-80-10-10`. A search is 30 trials of Optuna's tree-structured Parzen estimator with one seed; the first trial is the
-model's stated settings where these lie in the space. Test rows are never read.
+of `random-80-10-10`, and models of what comes next by that on those of `loo-full`. A search is 30 trials of Optuna's
+tree-structured Parzen estimator with one seed; the first trial is the model's stated settings where these lie in the space. Test
+rows are never read.
 """
 
 import argparse
@@ -39,7 +40,9 @@ Space: TypeAlias = dict[str, list[Any] | Between]
 
 def protocol_of(kind: type[Recommender]) -> str:
     """The protocol whose validation rows a search of this model is judged on: of stars where it predicts them, else of ranks."""
-    return "rating-5fold" if kind.traits.predicts_ratings else "random-80-10-10"
+    if kind.traits.predicts_ratings:
+        return "rating-5fold"
+    return "loo-full" if kind.traits.sequential else "random-80-10-10"
 
 
 def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
