@@ -380,10 +380,10 @@ def test_a_seed_that_is_stored_without_its_users_is_compared_before_it_is_shown(
     fits: list[Fit], stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiments = Experiments(notebook(stored), data())
-    cell = experiments.store.cell(experiments.identity(ncf(), random_split()))
+    cell = experiments.runs.store.cell(experiments.runs.identity(ncf(), random_split()))
     cell.mean_of, cell.mean_users = [0, 1, 2], cell.users_of([0, 1, 2])
     cell.runs = {seed: replace(run, users=None) for seed, run in cell.runs.items()}
-    experiments.store.write(cell)
+    experiments.runs.store.write(cell)
     curve = cell.selections[0].curve
     assert curve is not None
     for changed in (False, True):
@@ -490,10 +490,10 @@ def test_three_seeds_are_stored_of_a_networks_first_fold_and_one_is_reported(fit
 def test_rows_without_their_attributes_are_another_run(tmp_path: Path) -> None:
     experiments = Experiments(notebook(tmp_path), data())
     split = random_split()
-    assert experiments.identity(ncf(), split).split == split.sha256[:12]
+    assert experiments.runs.identity(ncf(), split).split == split.sha256[:12]
     attributes = Features(np.zeros((split.interactions.n_users, 1), np.float32), ("age",))
     told = replace(split, interactions=replace(split.interactions, user_features=attributes))
-    assert experiments.identity(ncf(), told).split.startswith(f"{split.sha256[:12]}+")
+    assert experiments.runs.identity(ncf(), told).split.startswith(f"{split.sha256[:12]}+")
 
 
 def test_a_fold_is_one_seed_and_its_first_is_trained(fits: list[Fit], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from pipeline.chapters.confirmed_runs import ConfirmedRuns
 from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.gate import LEVEL, ROUNDING, TOLERANCES, Gate, _family, identical, number
 from pipeline.chapters.notebook import Notebook
@@ -213,7 +214,9 @@ def gates_of(log: Path) -> set[str]:
 def test_a_planted_fault_is_caught_by_what_the_table_says(
     fault: str, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Experiments, "_contradictions", lambda *_: None)  # every gate is to speak, not the first alone
+    monkeypatch.setattr(
+        ConfirmedRuns, "_contradictions", lambda *_: None
+    )  # every gate is to speak, not the first alone
     PLANTS[fault](monkeypatch)
     run(stored, "first", tmp_path / "log.csv")
     found, expected = gates_of(tmp_path / "log.csv"), set(FAULTS[fault]["caught by"].split())
