@@ -7,10 +7,11 @@ and verified where no local folder has them.
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 
-from pipeline.chapters.sentences import DIM, ENCODER, REMEDY, texts, vectors_file
+from pipeline.chapters.sentences import DIM, ENCODER, FOLDER, REMEDY, texts, vectors_file
 from pipeline.command import exit_status
 from recsys_core.datasets import load
 from recsys_core.errors import StudyError
@@ -38,19 +39,20 @@ def encode(sentences: list[str]) -> np.ndarray:
     return model.encode(sentences, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
 
 
-def main() -> None:
+def main(folder: Path = FOLDER) -> None:
     """Encode both kinds of texts, and keep no vectors of other texts."""
     data, kept = load("ml-100k"), set()
     for whole in (False, True):
         start, known = time.perf_counter(), texts(data, whole)
         vectors = encode(known.tolist())
-        assert vectors.shape == (len(known), DIM)
-        kept.add(path := vectors_file(known))
+        if vectors.shape != (len(known), DIM):
+            raise StudyError(f"The encoder gives {vectors.shape[1]} numbers a text instead of {DIM}: {REMEDY}.")
+        kept.add(path := vectors_file(known, folder))
         with atomic_path(path) as temporary:
             np.save(temporary, vectors.astype(np.float16), allow_pickle=False)
         print(f"{len(known):,} texts encoded in {time.perf_counter() - start:.0f} s, written to {path}")
-    for path in set(path.parent.glob("*.npy")) - kept:
-        path.unlink()
+    for other in set(folder.glob("*.npy")) - kept:
+        other.unlink()
     print(FILM_SOURCES["wikipedia-movies"].attribution)
 
 
