@@ -14,11 +14,19 @@ from torch.nn.functional import cross_entropy
 from recsys_core import budget
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
-from recsys_core.models import MODELS
+from recsys_core.models import MODELS, sequences
 from recsys_core.models.base import FitTask
-from recsys_core.models.sequences import SequenceRecommender, Windows, full_softmax, last_items, transitions
+from recsys_core.models.sequences import (
+    SequenceRecommender,
+    Windows,
+    alike_in_length,
+    full_softmax,
+    last_items,
+    transitions,
+)
 
 SEQUENTIAL = [name for name, kind in MODELS.items() if kind.traits.sequential]
+WINDOWED = [name for name in SEQUENTIAL if issubclass(MODELS[name], SequenceRecommender)]
 N_ITEMS = 30
 
 
@@ -60,6 +68,35 @@ def test_an_epoch_has_every_user_with_two_rows_once() -> None:
     assert [len(items) for items in found] == [7, 7, 7, 7, 7, 3]
 
 
+def test_parts_of_a_batch_hold_users_of_like_length_and_nothing_that_is_filled_up_for_all_of_them() -> None:
+    batches = Windows(random_histories(), 30, 40, torch.device("cpu"))
+    ((items, following),) = batches.epoch(torch.Generator().manual_seed(0))
+    parts = list(alike_in_length(items, following, N_ITEMS))
+    longest = [int((part < N_ITEMS).sum(dim=1).max()) for part, _ in parts]
+    assert longest == sorted(longest) == [part.shape[1] for part, _ in parts]
+    assert len(parts) == 5 and len(set(longest)) > 1
+    found = [[row[row < N_ITEMS].tolist() for part in parts for row in part[side]] for side in (0, 1)]
+    rows = [[row[row < N_ITEMS].tolist() for row in side] for side in (items, following)]
+    assert sorted(zip(*found)) == sorted(zip(*rows))
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_the_loss_of_a_batch_and_its_gradients_do_not_hang_on_the_parts(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = build(name, dropout=0.0, window=30, epochs=1).fit(random_histories())
+    (batch,) = Windows(random_histories(), 30, 40, torch.device("cpu")).epoch(torch.Generator().manual_seed(0))
+    found = []
+    for size in (3, 8, 40):
+        monkeypatch.setattr(sequences, "USERS_AT_ONCE", size)
+        model.module_.zero_grad()
+        loss = model._loss(model.module_, *batch)
+        loss.backward()
+        found.append([loss.detach(), *(parameter.grad.clone() for parameter in model.module_.parameters())])
+    for other in found[:2]:
+        torch.testing.assert_close(other, found[2])
+
+
 def test_transitions_are_neighbours_within_a_history() -> None:
     users, before, after = transitions(replace(histories([1, 2, 3], [4], [5, 6]), times=np.array([1, 2, 3, 0, 9, 8])))
     assert [users.tolist(), before.tolist(), after.tolist()] == [[0, 0, 2], [1, 2, 6], [2, 3, 5]]
@@ -94,14 +131,14 @@ def test_another_order_of_the_histories_gives_another_model(name: str) -> None:
     assert not torch.equal(model.score(torch.arange(40)), turned.score(torch.arange(40)))
 
 
-@pytest.mark.parametrize("name", [name for name in SEQUENTIAL if issubclass(MODELS[name], SequenceRecommender)])
+@pytest.mark.parametrize("name", WINDOWED)
 def test_a_history_longer_than_the_window_counts_by_its_last_items(name: str) -> None:
     model = build(name, window=4, epochs=1).fit(random_histories())
     long, short = histories([9, 8, 7, 1, 2, 3, 4]), histories([1, 2, 3, 4])
     assert torch.equal(model.score(torch.tensor([0]), long), model.score(torch.tensor([0]), short))
 
 
-@pytest.mark.parametrize("name", [name for name in SEQUENTIAL if issubclass(MODELS[name], SequenceRecommender)])
+@pytest.mark.parametrize("name", WINDOWED)
 def test_what_fills_up_a_window_changes_nothing(name: str) -> None:
     model: Any = build(name, epochs=1).fit(random_histories())
     items = torch.tensor([[3, 5, 1, N_ITEMS, N_ITEMS]])
