@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from boards import rows_of
 
-from pipeline.chapters.orders import histories_reordered, knowing, shuffled, ties_reordered
+from pipeline.chapters import plots
+from pipeline.chapters.orders import (
+    ORDERS,
+    grid,
+    grid_figure,
+    histories_by_order,
+    histories_reordered,
+    knowing,
+    shuffled,
+    tied_last_as_test,
+    ties_reordered,
+    users_by_order,
+)
+from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.judging import measure
@@ -115,3 +130,62 @@ def test_a_model_is_measured_on_histories_in_another_order_without_learning_agai
     assert not measure(turned, split)[1].equals(measure(model, split)[1])
     with pytest.raises(StudyError, match="not the pairs that the model was trained on"):
         knowing(model, split.train)
+
+
+def timed(*histories: list[tuple[int, int]]) -> Interactions:
+    """Rows of users 0, 1, … from (item, time) pairs."""
+    users = np.repeat(np.arange(len(histories)), [len(mine) for mine in histories])
+    items, times = np.array([pair for mine in histories for pair in mine]).T
+    return replace(rows_of(users, items, np.ones(len(users)), len(histories), 9), times=times.astype(np.int64))
+
+
+def test_all_films_of_the_latest_time_are_test_rows_and_the_one_before_them_validates() -> None:
+    rows = timed([(3, 5), (1, 1), (2, 5), (4, 2)], [(1, 1), (2, 2), (3, 3)], [(5, 1), (6, 9), (7, 9)], [(1, 1), (2, 1)])
+    split = tied_last_as_test(rows)
+    pairs = [sorted(zip(part.users.tolist(), part.items.tolist())) for part in (split.test, split.validation)]
+    assert pairs[0] == [(0, 2), (0, 3), (1, 3), (2, 7)]  # user 2 has one film before: as in loo-full
+    assert pairs[1] == [(0, 4), (1, 2), (2, 6)]
+    assert len(split.train) == 5  # user 3 only trains
+    assert split.sha256 != make_split("loo-full", rows).sha256
+
+
+def test_without_tied_last_films_their_set_is_the_one_test_film() -> None:
+    rows = shuffled(tied(), 0)
+    assert np.array_equal(tied_last_as_test(rows).roles, make_split("loo-full", rows).roles)
+
+
+def test_any_of_the_tied_last_films_is_a_hit() -> None:
+    rows = timed([(1, 1), (2, 2), (3, 5), (4, 5)], [(1, 1), (2, 2), (4, 3)])
+    split = tied_last_as_test(rows)
+    counted = rows.take((split.roles & 3) > 0)
+    model = MarkovChain(smoothing=1.0).fit(counted)
+    found = evaluate.rank(model, evaluate.RankingTask(counted, split.test, cutoffs=(1, 9))).users
+    assert found["n_relevant"].tolist() == [2, 1]
+    assert found["hit_ratio@9"].tolist() == [1.0, 1.0]
+
+
+def test_a_model_reads_every_order_that_it_is_given() -> None:
+    split = make_split("loo-full", tied())
+    histories = histories_by_order(split, 1)
+    assert tuple(histories) == ORDERS
+    assert np.array_equal(histories["true"].by_time, split.refit.by_time)
+    task = evaluate.RankingTask(split.refit, split.test, cutoffs=(10,))
+    users = users_by_order(MarkovChain().fit(split.refit), "true", histories, task)
+    hits = users.groupby("model", sort=False)["hit_ratio@10"].mean()
+    assert hits.index.tolist() == [f"true → {order}" for order in ORDERS]
+    assert hits["true → shuffled, last kept"] == hits["true → true"] != hits["true → shuffled"]
+    with pytest.raises(StudyError, match="orders='turned' is not known: allowed are true"):
+        histories_by_order(split, 1, ["turned"])
+
+
+def test_a_grid_has_a_row_for_each_order_learnt_and_a_column_for_each_read() -> None:
+    values = pd.Series(
+        [4.0, 3.0, 2.0, 1.0], ["shuffled → shuffled", "shuffled → true", "true → shuffled", "true → true"]
+    )
+    table = grid(values)
+    assert table.to_numpy().tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert [table.index.tolist(), table.columns.tolist()] == [["true", "shuffled"]] * 2
+    plots.style()
+    figure = grid_figure({"A": table, "B": table.loc[["true"]]}, "Two models")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1.000", "2.000", "3.000", "4.000"]
+    plt.close(figure)

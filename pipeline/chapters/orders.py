@@ -6,18 +6,27 @@ changed exchange their places with one another. So no two rows are tied, and nob
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import TypeVar
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from recsys_core.errors import StudyError
+from pipeline.chapters import plots
+from recsys_core import evaluate
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
+from recsys_core.protocols import make_split
 from recsys_core.splits import Role, Split, positions
 
 Model = TypeVar("Model", bound="Recommender")
+ORDERS = ("true", "ties reordered", "shuffled, last kept", "shuffled")
+ARROW = " → "  # from the order that was learnt to the one that is read
 
 
 def ties_reordered(rows: Interactions, seed: int, among: np.ndarray | None = None) -> Interactions:
@@ -55,6 +64,68 @@ def histories_reordered(split: Split, seed: int, keep_last: int = 0, ties_only: 
         rows = shuffled(split.interactions, seed, keep_last, known)
         done = f"histories shuffled{f' but the last {keep_last}' if keep_last else ''}, seed={seed}"
     return replace(split, interactions=rows, variant=", ".join(part for part in (split.variant, done) if part))
+
+
+def tied_last_as_test(rows: Interactions) -> Split:
+    """`loo-full` whose test rows are all rows of a user's latest time: a test set with several right answers.
+
+    None of them is known to a model, and a user counts as a hit where any is in the list. The row before them is the validation
+    row. A user with fewer than two rows before that time has the roles that `loo-full` gives.
+    """
+    split = make_split("loo-full", rows)
+    latest = np.zeros(rows.n_users, dtype=rows.times.dtype)
+    np.maximum.at(latest, rows.users, rows.times)
+    tied = rows.times == latest[rows.users]
+    n_before = rows.user_counts - np.bincount(rows.users[tied], minlength=rows.n_users)
+    whole = (n_before >= 2)[rows.users]
+    before = np.flatnonzero(whole & ~tied)
+    position, count = positions(rows.take(before), rows.times[before])
+    roles = split.roles.copy()
+    roles[whole] = np.where(tied, Role.TEST, Role.TRAIN)[whole]
+    roles[before[position == count - 1]] = Role.VALIDATION
+    return replace(split, roles=roles, variant="all films of the latest time")
+
+
+def histories_by_order(split: Split, seed: int, orders: Sequence[str] = ORDERS) -> dict[str, Interactions]:
+    """What the measured models know, all rows but the test rows, in each of these orders of `ORDERS`."""
+    refuse_unknown("orders", orders, ORDERS)
+    options = {"ties reordered": {"ties_only": True}, "shuffled, last kept": {"keep_last": 1}, "shuffled": {}}
+    changed = {order: histories_reordered(split, seed, **options[order]) for order in orders if order != "true"}
+    return {order: changed.get(order, split).refit for order in orders}
+
+
+def users_by_order(
+    model: Recommender, learnt: str, histories: Mapping[str, Interactions], task: evaluate.RankingTask
+) -> pd.DataFrame:
+    """Per-user values of a model that learnt from the order `learnt`, reading each of the histories; `model` is "learnt → read"."""
+    ranked = {order: evaluate.rank(knowing(model, rows), task).users for order, rows in histories.items()}
+    return pd.concat([users.assign(model=f"{learnt}{ARROW}{order}") for order, users in ranked.items()])
+
+
+def grid(values: pd.Series) -> pd.DataFrame:
+    """Values by "learnt → read" as a table: a row for each order that was learnt, a column for each that was read."""
+    cells = pd.DataFrame([str(name).split(ARROW) for name in values.index], columns=["trained on", "tested on"])
+    learnt, read = ([order for order in ORDERS if order in set(cells[column])] for column in cells)
+    table = cells.assign(value=values.to_numpy()).pivot_table("value", "trained on", "tested on")
+    return table.loc[learnt, read]
+
+
+def grid_figure(grids: Mapping[str, pd.DataFrame], title: str) -> Figure:
+    """Tables of `grid` as maps of one scale, one above the other, each under its model's name."""
+    height = 1.0 + sum(0.9 + 0.45 * len(table) for table in grids.values())
+    figure, axes = plt.subplots(len(grids), 1, figsize=(plots.WIDTH_INCHES, height), squeeze=False, sharex=True)
+    highest = max(float(table.to_numpy().max()) for table in grids.values())
+    for (name, table), part in zip(grids.items(), axes[:, 0]):
+        part.imshow(table, cmap="Blues", vmin=0, vmax=2 * highest, aspect="auto")
+        for place, value in np.ndenumerate(table.to_numpy()):
+            part.text(*place[::-1], f"{value:.3f}", ha="center", va="center")
+        part.set_xticks(range(table.shape[1]), table.columns)
+        part.set_yticks(range(table.shape[0]), table.index)
+        part.set(ylabel=f"{name}\ntrained on")
+        part.grid(visible=False)
+    axes[-1, 0].set_xlabel("Tested on")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
+    return figure
 
 
 def knowing(model: Model, rows: Interactions) -> Model:
