@@ -87,9 +87,12 @@ def film_content(data: MovieLens, kinds: Sequence[str]) -> Content:
 
 
 def with_content(rows: Interactions, data: MovieLens, kinds: Sequence[str], dim: int) -> Interactions:
-    """Return the rows of `encode(data)` with columns such as `content_graph_0` of (I, D) vectors added to the item attributes."""
-    vectors = film_content(data, kinds).vectors(dim)
-    name = "_".join(kinds)  # other content is other columns, so that a run on it is another run
+    """Return the rows of `encode(data)` with columns such as `content_graph_0` of (I, D) vectors added to the item attributes.
+
+    They are named by the kinds that were found: other content is other columns, so that a run on it is another run.
+    """
+    content = film_content(data, kinds)
+    vectors, name = content.vectors(dim), "_".join(content.tokens)
     return with_columns(rows, Features(vectors, tuple(f"content_{name}_{place}" for place in range(vectors.shape[1]))))
 
 

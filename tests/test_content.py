@@ -130,6 +130,37 @@ def test_what_is_missing_is_named_logged_and_left_out(no_sources, caplog):
     ]
 
 
+def test_a_film_without_a_paragraph_or_a_place_in_the_graph_has_no_vector_of_it(monkeypatch):
+    told = pd.DataFrame({"item_id": [1, 2], "extract": ["A cat sleeps. It won an award.", "One cat. It won an award."]})
+    facts = pd.DataFrame({"item_id": [1, 2, 2], "relation": "genre", "entity": ["w", "w", "v"]})
+    monkeypatch.setattr(films, "paragraphs", lambda movies: told)
+    monkeypatch.setattr(films, "graph_ids", lambda name, item_ids: None)
+    monkeypatch.setattr(films, "film_triples", lambda ids: facts)
+    data = described()
+    for kind, tokens in (("text", ["cat"]), ("whole_text", ["cat", "award"]), ("graph", ["genre:w"])):
+        found = film_content(data, [kind])
+        assert set(tokens) <= set(found.tokens[kind][place(data, 2)])
+        has = found.amounts().select("content_has_")[:, 0] > 0
+        assert np.flatnonzero(has).tolist() == [place(data, 1), place(data, 2)]
+        np.testing.assert_allclose(np.linalg.norm(found.vectors(5), axis=1), has, atol=1e-5)
+    assert "award" not in film_content(data, ["text"]).tokens["text"][place(data, 2)]
+
+
+def test_a_graph_of_another_version_is_left_out_with_its_reason_and_makes_no_column_of_its_name(no_sources, tmp_path):
+    folder = tmp_path / "film-graph"
+    folder.mkdir()
+    for file in ("ml-100k.kg", "ml-100k.link"):
+        (folder / file).write_text("of another version")
+    data = replace(described(), name="ml-latest-small")
+    found = film_content(data, ["genres", "graph"])
+    assert list(found.tokens) == ["genres"]
+    assert f"{folder / 'ml-100k.kg'} is not as published, its sha256 is" in found.missing["graph"]
+    assert found.missing["graph"].endswith("replace it, or remove it to have it fetched.")
+    rows, _ = encode(data)
+    added = with_content(rows, data, ["genres", "graph"], 4).item_features.columns[len(rows.item_features.columns) :]
+    assert added == with_content(rows, data, ["genres"], 4).item_features.columns[len(rows.item_features.columns) :]
+
+
 def test_data_without_films_and_unknown_kinds_are_refused():
     with pytest.raises(StudyError, match=r"invented has no content of films \(invented has no movie table"):
         film_content(invented_movielens(), ["title"])

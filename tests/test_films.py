@@ -43,6 +43,18 @@ def write_graph(folder, monkeypatch, **changed):
     monkeypatch.setitem(FILM_SOURCES, "film-graph", known)
 
 
+def write_wheel(folder, monkeypatch, files):
+    """A wheel that carries these files as the real one carries the graph, where pip finds it."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "recbole-1.2.1-py3-none-any.whl", "w") as wheel:
+        for file, text in files.items():
+            wheel.writestr(f"recbole/dataset_example/ml-100k/{file}", text)
+        wheel.writestr("recbole-1.2.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n")
+        wheel.writestr("recbole-1.2.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("recbole-1.2.1.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
 def write_paragraphs(folder, monkeypatch, nineties="[]"):
     """Wikipedia's files in a local folder: one film of the seventies, and others of the nineties."""
     folder.mkdir(parents=True)
@@ -101,14 +113,7 @@ def test_films_are_the_same_where_a_name_is_and_the_years_differ_by_one_at_most(
 
 def test_the_graph_is_read_out_of_a_wheel_once_and_from_the_films_side(project, monkeypatch):
     write_graph(project / "as_published", monkeypatch)
-    (project / "index").mkdir()
-    with zipfile.ZipFile(project / "index" / "recbole-1.2.1-py3-none-any.whl", "w") as wheel:
-        for file, text in GRAPH.items():
-            wheel.writestr(f"recbole/dataset_example/ml-100k/{file}", text)
-        wheel.writestr("recbole-1.2.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n")
-        wheel.writestr("recbole-1.2.1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr("recbole-1.2.1.dist-info/RECORD", "")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(project / "index"))
+    write_wheel(project / "index", monkeypatch, GRAPH)
     ids = pd.Series({127: 858, 187: 1221, 5: 99})
     facts = films.film_triples(ids)
     assert facts.to_numpy().tolist() == [
@@ -129,11 +134,73 @@ def test_a_graph_that_no_source_has_is_an_error_that_names_each_and_the_remedy(p
     assert "\n" not in said
 
 
-def test_a_graph_of_another_version_is_refused_in_one_sentence(project, monkeypatch):
+OTHER_VERSION = (
+    r"is not as published, its sha256 is \w{64} instead of \w{64}: replace it, or remove it to have it fetched\.$"
+)
+
+
+def contents(folder):
+    """The files of a folder and below, by their path."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_graph_of_another_version_is_refused_in_one_sentence_and_leaves_the_cache_as_it_was(project, monkeypatch):
     write_graph(project / "data" / "film-graph", monkeypatch)
-    (project / "data" / "film-graph" / "ml-100k.kg").write_text("head_id:token\n")
-    with pytest.raises(StudyError, match=r"ml-100k\.kg is not as published, its sha256 is \w{64} instead of \w{64}"):
+    ids = pd.Series({127: 858})
+    facts = films.film_triples(ids)
+    before = contents(project / "data" / "cache")
+    assert before
+    other = project / "data" / "film-graph" / "ml-100k.kg"
+    other.write_text("head_id:token\n")
+    with pytest.raises(StudyError, match=rf"cannot be used .*ml-100k\.kg {OTHER_VERSION}"):
+        films.film_triples(ids)
+    assert contents(project / "data" / "cache") == before
+    other.write_text(GRAPH["ml-100k.kg"])
+    pd.testing.assert_frame_equal(films.film_triples(ids), facts)
+
+
+def test_a_graph_of_another_version_that_was_never_cached_leaves_no_cache(project, monkeypatch):
+    write_graph(project / "data" / "film-graph", monkeypatch)
+    (project / "data" / "film-graph" / "ml-100k.link").write_text("item_id:token\tentity_id:token\n")
+    with pytest.raises(StudyError, match=rf"ml-100k\.link {OTHER_VERSION}"):
         films.film_triples(pd.Series({127: 858}))
+    assert not contents(project / "data" / "cache")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (GRAPH | {"ml-100k.kg": "other"}, r"ml-100k\.kg: damaged, deleted, its sha256 is \w{64} instead of \w{64}"),
+        ({"ml-100k.kg": GRAPH["ml-100k.kg"]}, r"deleted, it is no archive of ml-100k\.kg, ml-100k\.link \(it lacks"),
+    ],
+)
+def test_a_wheel_with_another_graph_or_half_of_it_is_refused_and_nothing_of_it_stays(project, monkeypatch, files, said):
+    write_graph(project / "as_published", monkeypatch)
+    write_wheel(project / "index", monkeypatch, files)
+    with pytest.raises(StudyError, match=f"package index, recbole==1.2.1.*{said}"):
+        films.film_triples(pd.Series({127: 858}))
+    assert not contents(project / "data")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        (
+            "ml-100k.link",
+            "item_id:token\tentity_id:token\nseven\tm.1\n",
+            "line 2: item_id:token 'seven' is not a whole",
+        ),
+        ("ml-100k.link", "item_id:token\tentity_id:token\n", "ml-100k.link holds no rows"),
+        ("ml-100k.link", "item_id:token\n1\n", "ml-100k.link has no column entity_id:token"),
+        ("ml-100k.kg", GRAPH["ml-100k.kg"] + "m.1\tfilm.film.genre\n", "line 8: .* has 2 instead of 3 values"),
+        ("ml-100k.kg", "", "ml-100k.kg is empty"),
+    ],
+)
+def test_a_damaged_graph_is_named_with_its_place(tmp_path, file, text, said):
+    for name, content in (GRAPH | {file: text}).items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(StudyError, match=said):
+        read_release("graph", tmp_path, sources.NO_SCALE)
 
 
 def test_paragraphs_are_joined_by_title_and_year_and_only_where_there_is_one(project, monkeypatch):
@@ -152,11 +219,26 @@ def test_paragraphs_are_joined_by_title_and_year_and_only_where_there_is_one(pro
     assert "CC BY-SA" in FILM_SOURCES["wikipedia-movies"].attribution
 
 
-def test_paragraphs_of_another_version_are_refused_in_one_sentence(project, monkeypatch):
-    write_paragraphs(project / "data" / "wikipedia-movies", monkeypatch)
+def test_paragraphs_of_another_version_are_refused_in_one_sentence_and_leave_the_cache_as_it_was(project, monkeypatch):
+    write_paragraphs(project / "data" / "wikipedia-movies", monkeypatch, nineties=FILLER)
+    godfather = table((127, "Godfather, The (1973)", 1973))
+    films.paragraphs(godfather)
+    before = contents(project / "data" / "cache")
     (project / "data" / "wikipedia-movies" / "movies-1970s.json").write_text("[]")
-    with pytest.raises(StudyError, match=r"movies-1970s\.json is not as published"):
+    with pytest.raises(StudyError, match=rf"movies-1970s\.json {OTHER_VERSION}"):
+        films.paragraphs(godfather)
+    assert before and contents(project / "data" / "cache") == before
+
+
+def test_paragraphs_that_no_source_has_are_named_once_with_the_place_to_get_them(project, monkeypatch):
+    release = FILM_SOURCES["wikipedia-movies"]
+    nowhere = {f"http://127.0.0.1:9/{url.rsplit('/', 1)[1]}": known for url, known in release.downloads.items()}
+    monkeypatch.setitem(FILM_SOURCES, "wikipedia-movies", replace(release, downloads=nowhere))
+    with pytest.raises(StudyError) as caught:
         films.paragraphs(table((127, "Godfather, The (1973)", 1973)))
+    said = str(caught.value)
+    assert said.count("movies-1990s.json") == 1 and "\n" not in said
+    assert said.endswith(f"from http://127.0.0.1:9 by hand and put them into {project / 'data' / 'wikipedia-movies'}")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tu
         unique_pairs(tables["ratings"], found.folder, None)
     sha256 = frames_sha256(tables)
     if release.tables_sha256 not in (None, sha256):
-        raise sources.other_data(found.folder, sha256, str(release.tables_sha256))
+        raise sources.other_data(found.folder, sha256, str(release.tables_sha256), release)
     if release.versions:
         version = release.versions.get(sha256, "a version that was not seen when this was written")
         log.log(logging.INFO if sha256 in release.versions else logging.WARNING, VERSION, name, version, sha256)

