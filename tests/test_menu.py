@@ -101,6 +101,7 @@ def test_somebody_new_gets_films_from_their_attributes(capsys: pytest.CaptureFix
         (["--user", "3", *NEW], "not both"),
         (["--age", "24", "--zip", "10003"], "missing: --gender, --occupation"),
         (NEW, "Bias knows people by their ratings alone"),
+        ([*NEW, "--why"], "--why belongs to --user, or to the menu"),
         (["--age", "0", *NEW[2:]], "Age '0' cannot be used: give a whole number from 1 to 120"),
         (["--age", "young", *NEW[2:]], "Age 'young'"),
         ([*NEW[:2], "--gender", "x", *NEW[4:]], "Gender 'x' is unknown. Allowed: F, M"),
@@ -121,12 +122,33 @@ def test_a_mistake_is_one_sentence_and_exit_status_1(
 def test_the_menu_asks_again_until_it_can_use_the_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    typed(monkeypatch, "5", "1", "old", "24", "M", "artist", "10003", "many", "2", "2", "x", "3", "1", "3", "4")
+    typed(monkeypatch, "6", "1", "old", "24", "M", "artist", "10003", "many", "2", "2", "x", "3", "1", "3", "4")
     assert __main__.main(["recommend", "--model", "demographic_popularity"]) == 0
     shown = capsys.readouterr().out
-    for part in ("Entry '5' is unknown", "Age 'old'", "Number 'many' cannot be used", "Unknown user id 'x'"):
+    for part in ("Entry '6' is unknown", "Age 'old'", "Number 'many' cannot be used", "Unknown user id 'x'"):
         assert part in shown
     assert "Age: 22  Gender: F  Occupation: artist  Zip code: 00002" in shown
+
+
+def test_the_menu_lists_films_like_a_film_and_asks_again_for_a_title_that_it_does_not_find(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(monkeypatch, "5", "", "Solaris", "film 12", "30", "2", "4")
+    assert __main__.main(["recommend", "--model", "bias"]) == 0
+    shown = capsys.readouterr().out
+    assert "The title is empty" in shown and "No film has the title 'Solaris'. The closest are: Film" in shown
+    assert "Number '30' cannot be used: give a whole number from 1 to 29" in shown and "Like Film 12:" in shown
+    assert shown.count("rank  item_id") == 2
+
+
+def test_the_menu_goes_on_where_films_have_no_titles(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = data()
+    monkeypatch.setattr(menu, "load", lambda name: replace(made, movies=None))
+    typed(monkeypatch, "5", "4")
+    assert __main__.main(["recommend", "--model", "bias"]) == 0
+    assert "invented has no film titles: choose a data set with a movie table" in capsys.readouterr().out
 
 
 def test_the_menu_tells_the_error_on_seen_and_on_unseen_rows(

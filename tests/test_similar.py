@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from recsys_core import __main__
 from recsys_core.app import kept, menu
@@ -16,6 +17,7 @@ from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import MODELS
+from recsys_core.models.registry import names_with
 
 TITLES = [
     "Toy Story (1995)",
@@ -76,6 +78,7 @@ def test_a_title_is_found_as_people_type_it(asked: str, meant: int) -> None:
         ("Alien Storie", "No film has the title 'Alien Storie'. The closest are: "),
         ("Toy Story (1972)", r"The closest are: Toy Story \(1995\)"),
         ("", "The title is empty: give one"),
+        ("   ", "The title is empty: give one"),
         (" (1995) ", "The title is empty"),
         ("?!", "The title is empty"),
     ],
@@ -125,8 +128,51 @@ def invented(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 def test_the_command_says_which_film_it_understood(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["recommend", "--like", "toy stroy", "--k", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Like Toy Story (1995):" and lines[1].split() == ["rank", "item_id", "title", "similarity"]
-    assert len(lines) == 5 and "Sabrina" in lines[2] + lines[3] + lines[4]
+    assert lines[:2] == ["Like Toy Story (1995):", "by what the films are"] and lines[6] == "by who watched them"
+    assert lines[2].split() == lines[7].split() == ["rank", "item_id", "title", "similarity"]
+    assert len(lines) == 11 and "Sabrina" in lines[3] + lines[4] + lines[5]
+
+
+@pytest.mark.usefixtures("invented")
+def test_a_model_that_is_named_lists_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["recommend", "--like", "Toy Story", "--k", "3", "--model", "ease"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Like Toy Story (1995):", "by EASE"] and len(lines) == 6
+
+
+@pytest.mark.usefixtures("invented")
+def test_a_film_without_content_is_known_by_who_watched_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main(["recommend", "--like", "nameless", "--k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "Like Nameless:",
+        "by what the films are",
+        "Nameless is a film without content: no other is like it.",
+    ]
+    assert lines[3] == "by who watched them" and len(lines) == 7
+    assert __main__.main(["recommend", "--like", "nameless", "--model", "content_based"]) == 1
+    assert "Nameless is a film without content" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", names_with(linear=True))
+def test_by_a_linear_model_films_like_one_are_what_who_watched_it_alone_is_shown(name: str) -> None:
+    films = data()
+    films = replace(films, ratings=films.ratings[films.ratings["user_id"] > films.ratings["item_id"] % 5])
+    rows, vocabulary = encode(films)
+    model = MODELS[name]().fit(rows)
+    alone = rows.take(np.zeros(1, int))
+    scores = model.score(torch.tensor([alone.users[0]]), alone)[0].numpy()
+    table = more_like_this(model, films, vocabulary, TITLES[alone.items[0]], 9)
+    assert table["similarity"].tolist() == pytest.approx(np.sort(scores[scores > 0])[::-1], abs=1e-4)
+    assert alone.items[0] + 1 not in table["item_id"].tolist()
+
+
+def test_a_film_that_nobody_of_the_training_rows_watched_is_like_no_other() -> None:
+    films = data()
+    rows, vocabulary = encode(films)
+    model = MODELS["ease"]().fit(rows.take(rows.items != 6))
+    with pytest.raises(StudyError, match=r"Alien \(1979\) is watched by nobody: no other is like it"):
+        more_like_this(model, films, vocabulary, "Alien", 3)
 
 
 @pytest.mark.usefixtures("invented")
@@ -135,6 +181,8 @@ def test_the_command_says_which_film_it_understood(capsys: pytest.CaptureFixture
     [
         (["--like", "Solaris"], "No film has the title 'Solaris'. The closest are:"),
         (["--like", ""], "The title is empty"),
+        (["--like", "  "], "The title is empty"),
+        (["--like", "Alien", "--why"], "--why belongs to --user, or to the menu"),
         (["--like", "Sabrina"], "2 films have the title"),
         (["--like", "Alien", "--user", "1"], "one of them"),
         (["--like", "Alien", "--age", "3"], "one of them"),

@@ -6,14 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from recsys_core.app import menu
 from recsys_core.app.people import QUESTIONS, Person, ask_person, whole_number
-from recsys_core.app.recommend import titles_of
-from recsys_core.app.similar import find_film, more_like_this, require_vectors
+from recsys_core.app.similar import require_likeness
 from recsys_core.errors import StudyError
-from recsys_core.models import FOR_FILMS, FOR_PEOPLE, MODELS
+from recsys_core.models import ALSO_WATCHED, FOR_FILMS, FOR_PEOPLE, MODELS
 
 MOST_EPOCHS = 100_000
 
@@ -26,11 +23,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--user", help="a user id of the data")
     command.add_argument("--like", metavar="TITLE", help="a film's title, for films like it")
+    command.add_argument("--why", action="store_true", help="say what in a user's history speaks for each film")
     for name in QUESTIONS:
         command.add_argument(f"--{name}", help=f"{name} of somebody new; give all of {', '.join(QUESTIONS)}")
     command.add_argument("--k", help="how many films (default 10)")
     command.add_argument("--dataset", default="ml-100k", help="a MovieLens release or the path of a file of ratings")
-    models = f"{', '.join(MODELS)} (default {FOR_PEOPLE}, with --like {FOR_FILMS})"
+    models = f"{', '.join(MODELS)} (default {FOR_PEOPLE}, with --like {FOR_FILMS} and {ALSO_WATCHED})"
     command.add_argument("--model", help=models)
     command.add_argument("--file", type=Path, help="model file: read if it exists, else written after fitting")
     command.add_argument("--epochs", help=f"epochs of a network that is fitted now (default {menu.EPOCHS})")
@@ -75,25 +73,21 @@ def _recommend(options: argparse.Namespace) -> None:
         raise StudyError(
             "--k belongs to --user or to the attributes of somebody new, or to --like: the menu asks for the number itself."
         )
+    if options.why and (given or options.like is not None):
+        raise StudyError("--why belongs to --user, or to the menu: it names films that a user of the data has rated.")
     epochs = None if options.epochs is None else whole_number(options.epochs, "--epochs", 1, MOST_EPOCHS)
     model = options.model or (FOR_PEOPLE if options.like is None else FOR_FILMS)
-    session = menu.Session.open(options.dataset, model, options.file, epochs)
+    session = menu.Session.open(options.dataset, model, options.file, epochs, options.why)
     n_films = len(session.vocabulary.item_ids) - (options.like is not None)
     k = min(10, n_films) if options.k is None else whole_number(options.k, "--k", 1, n_films)
     if options.like is not None:
-        print(_films_like(session, options.like, k))
+        models = (FOR_FILMS, ALSO_WATCHED) if options.model is None else (options.model,)
+        require_likeness(type(session.unfitted))
+        print(session.like(options.like, k, models))
     elif options.user is not None:
-        print(menu.shown(session.for_user(options.user, k)))
+        print(session.list_of(options.user, k))
     elif given:
         person: Person = ask_person(session.data, lambda name, check: check(given[name]))
         print(menu.shown(session.for_person(person, k)))
     else:
         menu.run(session)
-
-
-def _films_like(session: menu.Session, title: str, k: int) -> str:
-    """The film that a title means, and those like it."""
-    require_vectors(type(session.unfitted))
-    film = find_film(session.data, session.vocabulary, title)
-    found = str(titles_of(session.data, session.vocabulary, np.array([film]))[0])
-    return f"Like {menu.printable(found)}:\n{menu.shown(more_like_this(session.model, session.data, session.vocabulary, found, k))}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 import pandas as pd
 
 from recsys_core import evaluate
-from recsys_core.app import kept
+from recsys_core.app import explain, kept
 from recsys_core.app.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.app.recommend import recommend, recommend_new, require_features
+from recsys_core.app.similar import film_title, more_like_this, require_titles
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.interactions import Vocabulary
-from recsys_core.models import MODELS, Recommender
+from recsys_core.models import ALSO_WATCHED, FOR_FILMS, MODELS, Recommender
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import names_with
 from recsys_core.models.storage import check_place
@@ -31,11 +32,12 @@ MENU = """
 2  Choose a user of the data
 3  RMSE
 4  Exit
-Enter 1, 2, 3 or 4: """
-
+5  Films like a film
+Enter 1, 2, 3, 4 or 5: """
 
 SPLIT = "random-80-10-10"
 EPOCHS = 20  # of a network, unless said
+LIKENESS = {FOR_FILMS: "what the films are", ALSO_WATCHED: "who watched them"}
 
 
 def tell(line: str) -> None:
@@ -48,6 +50,7 @@ class Session:
     """A data set, and a model that is fitted on nine tenths of its ratings; the last tenth tells how good it is.
 
     `unfitted` is the model that was asked for. `file` is read if it exists, else written; `epochs` are those that were asked for.
+    `explains`: lists of known users come with what speaks for each film.
     """
 
     data: MovieLens
@@ -56,9 +59,10 @@ class Session:
     unfitted: Recommender
     file: Path | None
     epochs: int | None
+    explains: bool = False
 
     @classmethod
-    def open(cls, dataset: str, model: str, file: Path | None, epochs: int | None) -> Session:
+    def open(cls, dataset: str, model: str, file: Path | None, epochs: int | None, explains: bool = False) -> Session:
         """Load the data; what is asked for is checked here, and the model fitted when it is first needed.
 
         Raises StudyError for unknown names, epochs of a model that has none, a file that could not be written, and a model for
@@ -76,7 +80,7 @@ class Session:
                 f"name one that ranks by who has seen what, --model {', '.join(names_with(predicts_ratings=False))}."
             )
         rows, vocabulary = encode(data)
-        return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs)
+        return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs, explains)
 
     @cached_property
     def model(self) -> Recommender:
@@ -122,6 +126,58 @@ class Session:
         user_id = self._user_id(text)
         return recommend(self.model, self.data, self.vocabulary, user_id, k)
 
+    def list_of(self, text: str, k: int) -> str:
+        """The list of a user of the data as text, and what speaks for its films if that was asked for."""
+        films = self.for_user(text, k)
+        if not self.explains:
+            return shown(films)
+        return f"{shown(films.drop(columns='because', errors='ignore'))}\n{self._why(self._user_id(text), films)}"
+
+    def _why(self, user_id: object, films: pd.DataFrame) -> str:
+        items = self.vocabulary.item_codes(films["item_id"])
+        found = explain.explained(self.model, self.data, self.vocabulary, self._facts, user_id, items)
+        lines = ["What speaks for them in the history:"]
+        for rank, title, *reasons in found.itertuples():
+            said = [reason for reason in reasons if reason] or [
+                "nothing: it has nothing in common with a film of the history"
+            ]
+            lines += [f"{rank:5}  {printable(title)}", *(f"       {printable(reason)}" for reason in said)]
+        return "\n".join(lines + ([f"Names of people: {explain.PARAGRAPHS.attribution}"] if self._names else []))
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return explain.names_at_hand(self.data)
+
+    @cached_property
+    def _facts(self) -> explain.Facts | None:
+        tell("Reading what is known of the films …")
+        try:
+            return explain.film_facts(self.data, self._names)
+        except StudyError as error:
+            tell(str(error))
+            return None
+
+    def like(self, title: str, k: int, models: Sequence[str] = (FOR_FILMS, ALSO_WATCHED)) -> str:
+        """The films like a film, a list by each model; of several, one that has no list says why.
+
+        Raises StudyError for a title that is not found, and where the only model has no list.
+        """
+        parts = [f"Like {printable(film_title(self.data, self.vocabulary, title))}:"]
+        for name in models:
+            session = self._of(name)
+            try:
+                found = shown(more_like_this(session.model, self.data, self.vocabulary, title, k))
+            except StudyError as error:
+                if len(models) == 1:
+                    raise
+                found = str(error)
+            parts.append(f"by {LIKENESS.get(name, session.unfitted.title)}\n{found}")
+        return "\n".join(parts)
+
+    def _of(self, model: str) -> Session:
+        """This session with another model, or itself."""
+        return self if model == self.unfitted.name else replace(self, unfitted=MODELS[model](), file=None, epochs=None)
+
     def quality(self) -> str:
         """RMSE in stars on the rows of the fit and on unseen ones; of a model without stars, how well it ranks."""
         tell("Measuring …")
@@ -160,12 +216,13 @@ class Session:
 def run(session: Session) -> None:
     """The menu; it asks again after an answer that it cannot use, and ends with 4, at the end of input and with Ctrl-C.
 
-    The model is there before the first question. Raises StudyError where it cannot be fitted.
+    Its entries 1 to 4 are those of report S1. The model is there before the first question. Raises StudyError where it cannot be
+    fitted.
     """
     session.model  # noqa: B018 - what takes long comes first
-    actions = {"1": _new, "2": _known, "3": Session.quality}
+    actions = {"1": _new, "2": _known, "3": Session.quality, "5": _like}
     try:
-        while (choice := _ask(MENU, lambda text: one_of(text, "Entry", (*actions, "4")))) != "4":
+        while (choice := _ask(MENU, lambda text: one_of(text, "Entry", sorted((*actions, "4"))))) != "4":
             try:
                 print(actions[choice](session))
             except StudyError as error:
@@ -197,12 +254,18 @@ def _new(session: Session) -> str:
 def _known(session: Session) -> str:
     user_id = _ask("User id: ", lambda text: (session.describe(text), text)[1])
     print(session.describe(user_id))
-    return shown(session.for_user(user_id, _ask_k(session)))
+    return session.list_of(user_id, _ask_k(session))
 
 
-def _ask_k(session: Session) -> int:
-    n_films = len(session.vocabulary.item_ids)
-    return _ask("Number of recommendations: ", lambda text: whole_number(text, "Number", 1, n_films))
+def _like(session: Session) -> str:
+    require_titles(session.data)
+    title = _ask("Title of a film: ", lambda text: film_title(session.data, session.vocabulary, text))
+    return session.like(title, _ask_k(session, "Number of films: ", 1))
+
+
+def _ask_k(session: Session, prompt: str = "Number of recommendations: ", n_left_out: int = 0) -> int:
+    n_films = len(session.vocabulary.item_ids) - n_left_out
+    return _ask(prompt, lambda text: whole_number(text, "Number", 1, n_films))
 
 
 def _ask(prompt: str, parse: Callable[[str], Any]) -> Any:

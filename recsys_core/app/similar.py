@@ -1,12 +1,15 @@
-"""Films like a film: its title found as people type it, and the films nearest to it by a model's vectors."""
+"""Films like a film: its title found as people type it, and the films nearest to it by what they are or by who watched them."""
 
 import re
 from difflib import SequenceMatcher
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
+from recsys_core.app.explain import alone
 from recsys_core.app.recommend import titles_of
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
@@ -22,30 +25,50 @@ def more_like_this(
 ) -> pd.DataFrame:
     """The k films most like the film of this title (see `find_film`), without itself; columns item_id, title, similarity.
 
-    By the model's own similarity where it has one, else by the cosine of its item vectors. The index is the rank. Raises StudyError
-    for a title that is not found, a model without vectors of films, and k below 1 or above the number of other films.
+    By the model's own similarity where it has one, else by the cosine of its item vectors. A model that is linear in the history
+    lists what it would for somebody who has watched this film alone, and what that adds to the scores; fewer where it adds nothing.
+    The index is the rank. Raises StudyError for a title that is not found, a film of which the model knows nothing, a model that
+    compares no films, and k below 1 or above the number of other films.
     """
-    require_vectors(type(model))
+    require_likeness(type(model))
     item, n_others = find_film(data, vocabulary, title), len(vocabulary.item_ids) - 1
     if not 1 <= k <= n_others:
         raise StudyError(f"k={k}: there are 1 to {n_others} other films to list.")
-    if hasattr(model, "similar"):
-        items, values = model.similar(item, k)
-    else:
-        items, values = VectorIndex(normalize(model.item_vectors().float(), dim=1)).similar(item, k)  # type: ignore[attr-defined]
+    items, values = _nearest(model, item, k)
+    if not len(items):
+        known = "watched by nobody" if model.own_traits.linear else "a film without content"
+        raise StudyError(f"{titles_of(data, vocabulary, np.array([item]))[0]} is {known}: no other is like it.")
     codes = items.cpu().numpy()
     table = pd.DataFrame({"item_id": vocabulary.item_ids[codes], "title": titles_of(data, vocabulary, codes)})
     table["similarity"] = values.cpu().double().numpy().round(4)
-    return table.set_index(pd.Index(np.arange(1, k + 1), name="rank"))
+    return table.set_index(pd.Index(np.arange(1, len(codes) + 1), name="rank"))
 
 
-def require_vectors(kind: type[Recommender]) -> None:
-    """Refuse, with a StudyError, a model that has no vectors of films."""
-    if not hasattr(kind, "item_vectors"):
-        having = ", ".join(name for name, other in MODELS.items() if hasattr(other, "item_vectors"))
+def _nearest(model: Recommender, item: int, k: int) -> tuple[Tensor, Tensor]:
+    """At most k other items, best first, and their similarity; none for an item of which the model knows nothing."""
+    if model.own_traits.linear:
+        added = alone(model, np.array([item]))[0]
+        values, items = added.index_fill(0, torch.tensor([item]), -torch.inf).sort(descending=True, stable=True)
+        kept = (values > 0).nonzero().ravel()[:k]
+        return items[kept], values[kept]
+    if not (vectors := model.item_vectors())[item].any():  # type: ignore[attr-defined]
+        return torch.empty(0, dtype=torch.long), torch.empty(0)
+    if hasattr(model, "similar"):
+        return model.similar(item, k)
+    return VectorIndex(normalize(vectors.float(), dim=1)).similar(item, k)
+
+
+def require_likeness(kind: type[Recommender]) -> None:
+    """Refuse, with a StudyError, a model that compares no films."""
+    if not _compares(kind):
+        having = ", ".join(name for name, other in MODELS.items() if _compares(other))
         raise StudyError(
-            f"{kind.__name__} has no vectors of films to compare: choose a model that has, one of {having}."
+            f"{kind.__name__} has no vectors of films to compare: choose a model that compares films, one of {having}."
         )
+
+
+def _compares(kind: type[Recommender]) -> bool:
+    return hasattr(kind, "item_vectors") or kind.traits.linear
 
 
 def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
@@ -55,8 +78,7 @@ def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
     for an empty title and data without titles, where several films have the title (it names them), and where none is meant
     clearly (it names the closest).
     """
-    if data.movies is None:
-        raise StudyError(f"{data.name} has no film titles: choose a data set with a movie table.")
+    require_titles(data)
     asked, year = _parts(title)
     if not asked:
         raise StudyError('The title is empty: give one, such as --like "Toy Story".')
@@ -75,6 +97,17 @@ def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
         return found[0]
     closest = sorted(found or range(len(known)), key=lambda code: -likeness[code])[:5]
     raise StudyError(f"No film has the title {title!r}. The closest are: {_listed(titles, closest)}.")
+
+
+def require_titles(data: MovieLens) -> None:
+    """Refuse, with a StudyError, data without titles of films."""
+    if data.movies is None:
+        raise StudyError(f"{data.name} has no film titles: choose a data set with a movie table.")
+
+
+def film_title(data: MovieLens, vocabulary: Vocabulary, title: str) -> str:
+    """The whole title of the film that a title means; raises StudyError as `find_film` does."""
+    return str(titles_of(data, vocabulary, np.array([find_film(data, vocabulary, title)]))[0])
 
 
 def _listed(titles: list[str], codes: list[int]) -> str:

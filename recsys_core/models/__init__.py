@@ -23,5 +23,6 @@ FOR_PEOPLE = "recommender_net"  # answers people who name no model: it knows new
 FOR_FILMS = (
     "content_based"  # says which films are alike if no model is named: it knows films by what they are (report S4)
 )
+ALSO_WATCHED = "implicit_item_knn"  # says beside it which films the same people have watched
 
-__all__ = ["FOR_FILMS", "FOR_PEOPLE", "MODELS", "Recommender"]
+__all__ = ["ALSO_WATCHED", "FOR_FILMS", "FOR_PEOPLE", "MODELS", "Recommender"]

@@ -28,7 +28,8 @@ class Traits:
     `folds_in`: scores a user from a history it was not trained on. `uses_features`: answers for a user without history from their
     attributes. `uses_times`: a rating depends on when it is given. `stochastic`: another seed gives another model.
     `sequential`: the order of the history matters. `learns_from_stars`: it ranks, and yet learns from ratings what is not liked.
-    `sees_genres_only`: it tells items apart by their genres alone.
+    `sees_genres_only`: it tells items apart by their genres alone. `linear`: a score is the sum of the scores for somebody who has
+    seen one item of the history alone, over all of them.
     """
 
     personalised: bool = True
@@ -41,6 +42,7 @@ class Traits:
     predicts_ratings: bool = False
     learns_from_stars: bool = False
     sees_genres_only: bool = False
+    linear: bool = False
 
 
 # What is measured of a model on validation rows, given training rows, validation rows, and what is known of users new to training.

@@ -25,7 +25,7 @@ class EASE(Recommender):
     .7192 and NDCG@10 .4494 (Ferrari Dacrema et al. 2021). Holds B as one dense (I, I) matrix, `weights`.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True)
+    traits: ClassVar[Traits] = Traits(folds_in=True, linear=True)
     learnt: ClassVar[dict[str, type]] = {"weights": np.ndarray}
 
     # above 0, or the inverse may not exist
