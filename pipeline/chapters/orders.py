@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -89,8 +89,8 @@ def tied_last_as_test(rows: Interactions) -> Split:
 def histories_by_order(split: Split, seed: int, orders: Sequence[str] = ORDERS) -> dict[str, Interactions]:
     """What the measured models know, all rows but the test rows, in each of these orders of `ORDERS`."""
     refuse_unknown("orders", orders, ORDERS)
-    options = {"ties reordered": {"ties_only": True}, "shuffled, last kept": {"keep_last": 1}, "shuffled": {}}
-    changed = {order: histories_reordered(split, seed, **options[order]) for order in orders if order != "true"}
+    kinds: dict[str, dict[str, Any]] = {"ties reordered": {"ties_only": True}, "shuffled, last kept": {"keep_last": 1}}
+    changed = {order: histories_reordered(split, seed, **kinds.get(order, {})) for order in orders if order != "true"}
     return {order: changed.get(order, split).refit for order in orders}
 
 
