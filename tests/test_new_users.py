@@ -154,7 +154,7 @@ def test_the_rule_is_the_best_of_all_with_so_many_switches(most: int, rule: dict
 
 
 def test_the_rule_equals_a_search_through_every_assignment() -> None:
-    means = pd.DataFrame(np.random.default_rng(3).random((3, 5)), columns=[*KNOWN, 7])
+    means = pd.DataFrame(np.random.default_rng(3).random((3, 5)), index=list("012"), columns=[*KNOWN, 7])
 
     def switches(models: tuple[int, ...]) -> int:
         return sum(a != b for a, b in pairwise(models))
@@ -163,7 +163,7 @@ def test_the_rule_equals_a_search_through_every_assignment() -> None:
         every = [each for each in product(range(3), repeat=5) if switches(each) <= most]
         best = max(every, key=lambda models: sum(means.iloc[m, place] for place, m in enumerate(models)))
         rule = new_users.best_rule(means, most)
-        assert [new_users.asked(rule, known) for known in means.columns] == list(best)
+        assert [new_users.asked(rule, known) for known in means.columns] == [str(m) for m in best]
 
 
 def test_the_rows_by_a_rule_are_those_of_the_models_that_it_asks() -> None:
