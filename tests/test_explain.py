@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.interactions import Interactions
 from recsys_core.models import MODELS
+from recsys_core.models.linear import EASE
 from recsys_core.models.registry import names_with
 from recsys_core.releases import films, sources
 
@@ -40,7 +42,7 @@ TRIPLES = pd.DataFrame(
 
 
 @pytest.fixture(autouse=True)
-def invented(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def invented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small graph, no paragraphs, and no models kept from elsewhere."""
     monkeypatch.setattr(films, "film_triples", lambda ids: TRIPLES)
     monkeypatch.setattr(films, "graph_ids", lambda name, ids: pd.Series(ids, ids))
@@ -85,10 +87,10 @@ def test_models_that_are_not_called_linear_are_not(name: str) -> None:
 
 def test_contributions_name_the_films_of_the_history() -> None:
     rows = rows_of()
-    model = MODELS["ease"]().fit(rows)
-    watched, added = explain.contributions(model, 3, np.array([1, 4]))
+    model, items = EASE().fit(rows), np.array([1, 4])
+    watched, added = explain.contributions(model, 3, items)
     assert set(watched) == set(rows.items[rows.users == 3]) and added.shape == (len(watched), 2)
-    assert added == pytest.approx(model.weights[np.ix_(watched, [1, 4])], abs=1e-6)
+    assert added == pytest.approx(model.weights[np.ix_(watched, items)], abs=1e-6)
 
 
 def test_contributions_are_refused_where_they_do_not_exist() -> None:
@@ -178,15 +180,16 @@ def test_the_command_says_what_speaks_for_each_film(capsys: pytest.CaptureFixtur
 
 
 def test_the_command_says_so_where_nothing_speaks_for_a_film(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(menu, "load", lambda name: replace(some(), movies=None))
     assert __main__.main(["recommend", "--model", "popularity", "--user", "2", "--k", "1", "--why"]) == 0
-    assert "nothing: it has nothing in common with a film of the history" in capsys.readouterr().out
-    assert "Films have no title: invented has no movie table" in caplog.text
+    said = capsys.readouterr()
+    assert "nothing: it has nothing in common with a film of the history" in said.out
+    assert "invented has no movie table: nothing is known of what its films are" in said.err
 
 
-def test_names_are_not_fetched_for_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_names_are_not_fetched_for_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.delenv("RECSYS_DATA", raising=False)
     monkeypatch.setattr(sources, "DATA", tmp_path)

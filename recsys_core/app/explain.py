@@ -74,6 +74,8 @@ def film_facts(data: MovieLens, names: Mapping[str, str] | None = None) -> Facts
 
     A kind that the data lacks is left out. Raises StudyError for data without any content of films.
     """
+    if data.movies is None:
+        raise StudyError(f"{data.name} has no movie table: nothing is known of what its films are.")
     content = film_content(data, ["graph", "title", "genres", "year"])
     graph = content.tokens.get("graph", [])
     flags, labels = {}, {}

@@ -2,6 +2,7 @@
 
 import re
 from difflib import SequenceMatcher
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from recsys_core.models import MODELS, Recommender
 from recsys_core.retrieval import VectorIndex
 
 NEAR_ENOUGH = 0.8  # of 1, the likeness of two titles at which one is taken for the other
+CLEARLY = 0.05  # by which it must be more like it than any other title
 
 
 def more_like_this(
@@ -26,9 +28,9 @@ def more_like_this(
     """The k films most like the film of this title (see `find_film`), without itself; columns item_id, title, similarity.
 
     By the model's own similarity where it has one, else by the cosine of its item vectors. A model that is linear in the history
-    lists what it would for somebody who has watched this film alone, and what that adds to the scores; fewer where it adds nothing.
-    The index is the rank. Raises StudyError for a title that is not found, a film of which the model knows nothing, a model that
-    compares no films, and k below 1 or above the number of other films.
+    lists what it would for somebody who has watched this film alone, and what that adds to the scores. Fewer than k where nothing
+    more has anything in common with it. The index is the rank. Raises StudyError for a title that is not found, a film of which the
+    model knows nothing, a model that compares no films, and k below 1 or above the number of other films.
     """
     require_likeness(type(model))
     item, n_others = find_film(data, vocabulary, title), len(vocabulary.item_ids) - 1
@@ -51,11 +53,11 @@ def _nearest(model: Recommender, item: int, k: int) -> tuple[Tensor, Tensor]:
         values, items = added.index_fill(0, torch.tensor([item]), -torch.inf).sort(descending=True, stable=True)
         kept = (values > 0).nonzero().ravel()[:k]
         return items[kept], values[kept]
-    if not (vectors := model.item_vectors())[item].any():  # type: ignore[attr-defined]
-        return torch.empty(0, dtype=torch.long), torch.empty(0)
-    if hasattr(model, "similar"):
-        return model.similar(item, k)
-    return VectorIndex(normalize(vectors.float(), dim=1)).similar(item, k)
+    vectors = model.item_vectors()  # type: ignore[attr-defined]
+    index: Any = model if hasattr(model, "similar") else VectorIndex(normalize(vectors.float(), dim=1))
+    items, values = index.similar(item, k)
+    related = vectors[items] @ vectors[item] != 0
+    return items[related], values[related]
 
 
 def require_likeness(kind: type[Recommender]) -> None:
@@ -74,9 +76,9 @@ def _compares(kind: type[Recommender]) -> bool:
 def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
     """The code of the film of this title, with its year or without, in any case; "The X" and "X, The" are the same.
 
-    Where no film has it, it stands for the one film whose title holds all its words, or else is spelt nearly so. Raises StudyError
-    for an empty title and data without titles, where several films have the title (it names them), and where none is meant
-    clearly (it names the closest).
+    Where no film has it, it stands for the one film whose title holds all its words, or else for the one that is spelt most nearly
+    so. A film that has two ids, with one title and year, is the one with more ratings. Raises StudyError for an empty title, for data
+    without titles, where several films have the title (it names them), and where none is meant clearly (it names the closest).
     """
     require_titles(data)
     asked, year = _parts(title)
@@ -85,14 +87,16 @@ def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
     titles = [str(each) for each in titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids)))]
     known = [_parts(each) for each in titles]
     eligible = [code for code, (_, when) in enumerate(known) if year in ("", when)]
-    same = [code for code in eligible if known[code][0] == asked]
+    same = _once([code for code in eligible if known[code][0] == asked], titles, data, vocabulary)
     if len(same) > 1:
         raise StudyError(
             f"{len(same)} films have the title {title!r}: {_listed(titles, same)}. Give one with its year."
         )
     holding = [code for code in eligible if set(asked.split()) <= set(known[code][0].split())]
     likeness = [SequenceMatcher(None, asked, words).ratio() for words, _ in known]
-    found = same or holding or [code for code in eligible if likeness[code] >= NEAR_ENOUGH]
+    near = [code for code in eligible if likeness[code] >= NEAR_ENOUGH]
+    nearest = [code for code in near if likeness[code] > max(likeness[each] for each in near) - CLEARLY]
+    found = _once(same or holding or nearest, titles, data, vocabulary)
     if len(found) == 1:
         return found[0]
     closest = sorted(found or range(len(known)), key=lambda code: -likeness[code])[:5]
@@ -108,6 +112,15 @@ def require_titles(data: MovieLens) -> None:
 def film_title(data: MovieLens, vocabulary: Vocabulary, title: str) -> str:
     """The whole title of the film that a title means; raises StudyError as `find_film` does."""
     return str(titles_of(data, vocabulary, np.array([find_film(data, vocabulary, title)]))[0])
+
+
+def _once(codes: list[int], titles: list[str], data: MovieLens, vocabulary: Vocabulary) -> list[int]:
+    """The codes without those of films that are there under another id with the same title and more ratings."""
+    if len({titles[code] for code in codes}) == len(codes):
+        return codes
+    counts = data.ratings["item_id"].value_counts()
+    best = sorted(codes, key=lambda code: (-counts[vocabulary.item_ids[code]], code))
+    return sorted({titles[code]: code for code in reversed(best)}.values())
 
 
 def _listed(titles: list[str], codes: list[int]) -> str:
