@@ -103,7 +103,7 @@ def test_a_run_saves_validation_curve_and_test_and_the_candidate_that_validates_
 def test_every_order_learnt_is_measured_in_every_order(runs: Any) -> None:
     runs.by_order("Chain", MarkovChain(), ["true", "shuffled"])
     rows = runs.notebook.results
-    assert set(rows["variant"]) == {f"{a} → {b}" for a in ("true", "shuffled") for b in ("true", "shuffled")}
+    assert set(rows["variant"]) == {f"{a} → {b}" for a in ("true", "shuffled") for b in long_runs.READ}
     assert (rows["role"] == "variant").all()
     means = runs.notebook.users.groupby("variant")["hit_ratio@10"].mean()
     stated = rows.query("metric == 'hit_ratio@10'").set_index("variant")["value"]

@@ -15,6 +15,7 @@ from boards import rows_of
 from pipeline.chapters import plots
 from pipeline.chapters.orders import (
     ORDERS,
+    compared_orders,
     grid,
     grid_figure,
     histories_by_order,
@@ -189,3 +190,16 @@ def test_a_grid_has_a_row_for_each_order_learnt_and_a_column_for_each_read() -> 
     figure = grid_figure({"A": table, "B": table.loc[["true"]]}, "Two models")
     assert [text.get_text() for text in figure.axes[0].texts] == ["1.000", "2.000", "3.000", "4.000"]
     plt.close(figure)
+
+
+def test_orders_are_compared_with_true_histories_in_training_and_at_the_test() -> None:
+    values = {"true → true": 0.9, "true → shuffled": 0.5, "shuffled → true": 0.4, "shuffled → shuffled": 0.1, "": 0.0}
+    users = pd.concat(
+        [pd.DataFrame({"variant": name, "user": range(20), "ndcg@10": value}) for name, value in values.items()]
+    )
+    found = compared_orders(users.assign(protocol="loo-full", settings="stated", model="SASRec"), "ndcg@10")
+    assert found.lines[["model", "rival"]].to_numpy().tolist() == [
+        ["true → true", "shuffled → shuffled"],
+        ["true → true", "true → shuffled"],
+    ]
+    assert found.lines["difference"].to_numpy() == pytest.approx([0.8, 0.4])

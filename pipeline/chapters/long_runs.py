@@ -34,6 +34,7 @@ from recsys_core.splits import Role, Split
 from recsys_core.train import History, resolve_device
 
 FOLDER = Path("reports/executed/long_runs")
+READ = ("true", "shuffled, last kept", "shuffled")
 VALIDATION, CURVE = "validation", "curve"
 MEASURED = ("hit_ratio@10", "ndcg@10")
 
@@ -54,10 +55,10 @@ class LongRuns:
         self.results, self.users = pd.DataFrame(), pd.DataFrame()
 
     def fitted(self, model: Recommender, rows: Interactions, validation: Interactions | None = None) -> Recommender:
-        """A copy of a model, fitted on rows and validated or not; read from disk where it was fitted before."""
-        parts = [rows] if validation is None else [rows, validation]
-        what = {"rows": [rows_sha256(part) for part in parts], "seed": self.seed, "device": _device(model)}
-        path = self.folder / f"{model.name}-{fingerprint(what | _settings(model))[:16]}"
+        """A copy of a model, fitted on rows and validated or not; a network is read from disk where it was fitted before."""
+        if not model.chaotic:
+            return copy(model).fit(rows, validation, self.seed, judge=judge)
+        path = self.path(model, rows, validation)
         curve = path.with_suffix(".json")
         if path.exists() and curve.exists():
             known = type(model).load(path)
@@ -70,6 +71,12 @@ class LongRuns:
             temporary.write_text(json.dumps(asdict(fresh.history_ or History())), encoding="utf-8")
         fresh.save(path)
         return fresh
+
+    def path(self, model: Recommender, rows: Interactions, validation: Interactions | None = None) -> Path:
+        """Where a network fitted on these rows is kept."""
+        parts = [rows] if validation is None else [rows, validation]
+        what = {"rows": [rows_sha256(part) for part in parts], "seed": self.seed, "device": _device(model)}
+        return self.folder / f"{model.name}-{fingerprint(what | _settings(model))[:16]}"
 
     def run(self, name: str, *candidates: Recommender) -> Recommender:
         """Measure a model, of several the one that is best on validation rows; returns it with what validation chose, unfitted.
@@ -88,11 +95,14 @@ class LongRuns:
         return chosen
 
     def by_order(self, name: str, model: Recommender, orders: list[str]) -> None:
-        """Train a model on histories in each of these orders, measure each in all of them: rows of the variant "learnt → read"."""
-        histories = histories_by_order(self.split, self.seed, orders)
+        """Train a model on histories in each of these orders, and measure each in all of `READ`.
+
+        Rows of the variant "learnt → read".
+        """
+        histories = histories_by_order(self.split, self.seed, READ)
         task = self._task(self.split.refit, self.split.test)
-        for order, rows in histories.items():
-            final = self.fitted(model, rows)
+        for order in orders:
+            final = self.fitted(model, histories[order])
             users = users_by_order(final, order, histories, task).rename(columns={"model": "variant"})
             means = users.groupby("variant")[list(MEASURED)].mean().reset_index().melt("variant", var_name="metric")
             summary = means.assign(n_users=users["user"].nunique(), n_missing=0, n_fallback=0)

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
+from pipeline.chapters.comparisons import Comparison, compare
 from recsys_core import evaluate
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions
@@ -108,6 +109,20 @@ def grid(values: pd.Series) -> pd.DataFrame:
     learnt, read = ([order for order in ORDERS if order in set(cells[column])] for column in cells)
     table = cells.assign(value=values.to_numpy()).pivot_table("value", "trained on", "tested on")
     return table.loc[learnt, read]
+
+
+def compared_orders(users: pd.DataFrame, metric: str) -> Comparison:
+    """Compare true histories in training and at the test with every other order, from per-user values of variants "learnt → read".
+
+    With each order in both places, and with true ones learnt and the other read.
+    """
+    rows = users[users["variant"].astype(str).str.contains(ARROW)]
+    learnt = rows["variant"].str.split(ARROW).str[0]
+    names = [order for order in ORDERS[1:] if order in set(learnt)]
+    read = [order for order in ORDERS[1:] if order in set(rows["variant"].str.split(ARROW).str[1])]
+    pairs = [("true → true", f"{order}{ARROW}{order}") for order in names]
+    pairs += [("true → true", f"true{ARROW}{order}") for order in read]
+    return compare(rows.assign(model=rows["variant"], variant=""), metric, pairs)
 
 
 def grid_figure(grids: Mapping[str, pd.DataFrame], title: str) -> Figure:
