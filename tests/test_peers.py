@@ -75,8 +75,9 @@ def test_a_script_is_read_without_importing_what_it_needs(tmp_path: Path) -> Non
 def test_every_peer_of_the_study_is_pinned_and_compared_with_models_that_exist(peer: Peer) -> None:
     assert "==" in peer.requirements[0]
     for case in peer.cases.values():
-        assert set(case) == {"theirs", "ours", "measures", "goal"}
-        assert set(case["goal"]) <= set(case["measures"]) <= {"fit", "epoch", "rmse"}
+        assert set(case) - {"threads"} == {"theirs", "ours", "measures", "goal"}
+        known = {"fit", "epoch", "memory", "rmse", "hit_ratio", "ndcg"}
+        assert set(case["goal"]) <= set(case["measures"]) <= known
         for settings in case["ours"].values():
             own = {name: value for name, value in settings.items() if name not in ("model", "tuned", "rows")}
             MODELS[settings["model"]](**own)
@@ -218,3 +219,35 @@ def test_an_unknown_peer_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_notebook_without_measured_peers_reads_an_empty_table(tmp_path: Path) -> None:
     found = Notebook("70_small", {}, None, tmp_path, tmp_path, tmp_path).read_peers()
     assert found.empty and list(found) == PEER_COLUMNS
+
+
+def test_sequences_are_read_in_order_of_time_with_the_test_row_last(ml_100k: MovieLens, tmp_path: Path) -> None:
+    assert peers.write_histories(tmp_path / peers.HISTORIES) == "ml-100k, loo-full"
+    written = pd.read_csv(tmp_path / peers.HISTORIES, sep="\t")
+    rows = encode(ml_100k)[0]
+    order = rows.by_time
+    stacked = written.sort_values("user", kind="stable")
+    assert stacked["user"].tolist() == rows.users[order].tolist()
+    assert stacked["item"].tolist() == rows.items[order].tolist()
+    tests = stacked.groupby("user")["is_test"]
+    assert tests.sum().eq(1).all() and tests.last().eq(1).all()
+
+
+def test_sequence_models_are_judged_user_by_user(ml_100k: MovieLens, tmp_path: Path) -> None:
+    settings = {"model": "sasrec", "epochs": 1, "embedding_dim": 4, "window": 5, "rows": peers.HISTORIES}
+    measured = peers.run(sys.executable, peers.OURS, tmp_path, 2, settings, threads=2)
+    assert len(measured["hit_ratio"]) == len(measured["ndcg"]) == 943
+    assert set(measured["hit_ratio"]) == {0.0, 1.0} and measured["memory"] > 100
+
+
+def test_the_interval_of_a_difference_counts_users_and_seeds() -> None:
+    generator = np.random.default_rng(0)
+    theirs, ours = (generator.random((5, 400)).tolist() for _ in range(2))
+    same = peers._difference(theirs, ours)
+    assert same["low"] < 0 < same["high"]
+    better = peers._difference(theirs, (np.array(ours) + 0.1).tolist())
+    assert better["low"] - same["low"] == pytest.approx(0.1) and better["low"] > 0
+    shifted = np.array(ours) + np.array([[-0.2], [0.2], [-0.2], [0.2], [0.0]])
+    wider = peers._difference(theirs, shifted.tolist())
+    assert wider["high"] - wider["low"] > 3 * (same["high"] - same["low"])
+    assert peers._difference([0.9, 0.8], [0.7, 0.8]) == {}

@@ -35,7 +35,7 @@ from recsys_core.files import atomic_path
 TIMING_COLUMNS = ["machine", "device", "what", "value", "unit", "data", "versions"]
 PEER_COLUMNS = [
     *("machine", "device", "peer", "version", "what", "settings", "measure", "theirs", "ours", "ratio", "goal"),
-    *("theirs_wall", "ours_wall", "rounds", "data", "versions", "note"),
+    *("theirs_wall", "ours_wall", "low", "high", "rounds", "data", "versions", "note"),
 ]
 LOG_COLUMNS = ["what", "kind", "stored", "now", "deviation", "allowed", "z", "verdict"]
 POLICIES = {
@@ -306,7 +306,8 @@ class Notebook:
         """What `make peers` measured, see `pipeline.bench.peers`; empty before the first time.
 
         Each row compares one measure of a case: `fit` and `epoch` in seconds of processor time (`_wall`: of wall time), of which
-        `ratio` is theirs / ours and `goal` the ratio to reach, or `rmse`. `note` says why a peer was not measured.
+        `ratio` is theirs / ours and `goal` the ratio to reach, `memory` in MB, or `rmse`, `hit_ratio` or `ndcg`, the latter two
+        with the interval of ours - theirs, `low` to `high`. `note` says why a peer was not measured.
         """
         path = self._input(PEERS)
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)

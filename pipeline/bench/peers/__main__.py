@@ -1,7 +1,8 @@
 """`make peers [PEERS="surprise cornac"]`: install each peer, measure it beside the study's own code, store the ratios.
 
-Everything runs with one thread, theirs and ours in turns, one fold after the other; kept is the best of the folds, as a busy
-machine can only add to a time.
+Everything runs with one thread unless a case says otherwise, theirs and ours in turns, one fold or seed after the other. Measures
+are `fit` and `epoch` (seconds; the best of the rounds, as a busy machine can only add to a time), `memory` (MB, the most of the
+rounds), `rmse`, and of each test user `hit_ratio` and `ndcg` (at 10; rounds are seeds, and the interval is of ours - theirs).
 """
 
 import argparse
@@ -36,10 +37,10 @@ from recsys_core.protocols import make_split
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "study.py"
-ROWS = "ml-1m.npy"
+ROWS, HISTORIES = "ml-1m.npy", "histories.tsv"
 TABLE = ROOT / "reports" / "timings_peers.csv"
 N_FOLDS = 5
-Measured = dict[str, float]
+Measured = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -135,21 +136,38 @@ def write_rows(file: Path) -> str:
     return name
 
 
-def run(python: Path | str, script: Path, folder: Path, fold: int, settings: dict[str, Any]) -> Measured:
-    """One fit in a process of its own, one thread: seconds of processor time and of wall time, epochs, and the RMSE or NaN.
+def write_histories(file: Path) -> str:
+    """Write the known and the test rows of `loo-full` as tab-separated codes: user, item, is_test; each user's in order of time."""
+    data = load("ml-100k")
+    split = make_split("loo-full", encode(data)[0])
+    parts = []
+    for is_test, rows in enumerate((split.refit, split.test)):
+        order = rows.by_time
+        parts.append(pd.DataFrame({"user": rows.users[order], "item": rows.items[order], "is_test": is_test}))
+    pd.concat(parts).to_csv(file, sep="\t", index=False)
+    return f"{data.name}, loo-full"
+
+
+FILES = {ROWS: write_rows, HISTORIES: write_histories}  # what settings can name as `rows`
+
+
+def run(
+    python: Path | str, script: Path, folder: Path, fold: int, settings: dict[str, Any], threads: int = 1
+) -> Measured:
+    """One fit in a process of its own: seconds of processor time and of wall time, epochs, memory, and the RMSE or NaN.
 
     Raises:
         StudyError: the script failed; the message ends with the last line that it wrote.
     """
     line = [python, "-P", FOLDER / "worker.py", script, folder, str(fold), json.dumps(settings)]
-    threads = dict.fromkeys((*THREAD_VARIABLES, "NUMBA_NUM_THREADS"), "1")
-    environment = os.environ | threads | {"PYTHONPATH": str(ROOT) if script == OURS else ""}
+    limits = dict.fromkeys((*THREAD_VARIABLES, "NUMBA_NUM_THREADS"), str(threads))
+    environment = os.environ | limits | {"PYTHONPATH": str(ROOT) if script == OURS else ""}
     done = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=folder)
     if done.returncode:
         said = re.sub(r"^[\w.]+: ", "", _last(done.stderr.splitlines()))  # without the kind of error
         raise StudyError(f"{script.stem} stopped: {said}")
     measured = json.loads(done.stdout.splitlines()[-1])
-    return {name: float("nan") if value is None else float(value) for name, value in measured.items()}
+    return {name: float("nan") if value is None else value for name, value in measured.items()}
 
 
 def compare(
@@ -163,38 +181,58 @@ def compare(
     for name, case in peer.cases.items():
         if only not in name:
             continue
-        data = {"data": write_rows(folder / ROWS)} if case["theirs"].get("rows") else {}
+        labels, threads = {}, case.get("threads", 1)
+        if file := case["theirs"].get("rows"):
+            labels["data"] = FILES[file](folder / file)
+        if threads > 1:
+            labels["device"] = f"cpu, {threads} threads"
         theirs: list[Measured] = []
         own: dict[str, list[Measured]] = {label: [] for label in case["ours"]}
         for fold in range(1, rounds + 1):
-            theirs.append(run(python, peer.script, folder, fold, case["theirs"]))
+            theirs.append(run(python, peer.script, folder, fold, case["theirs"], threads))
             for label, settings in case["ours"].items():
                 if label in own:
                     try:
-                        own[label].append(run(sys.executable, ours, folder, fold, settings))
+                        own[label].append(run(sys.executable, ours, folder, fold, settings, threads))
                     except StudyError as error:
                         print(f"{name}, {label}: {error}", file=sys.stderr)
                         del own[label]
         for label, measured in own.items():
             for measure in case["measures"]:
                 row = {"what": name, "settings": label, "measure": measure, "goal": case["goal"].get(measure)}
-                rows.append(row | _summary(measure, theirs, measured) | {"rounds": rounds} | data)
+                rows.append(row | _summary(measure, theirs, measured, threads) | {"rounds": rounds} | labels)
     return rows
 
 
-def _summary(measure: str, theirs: list[Measured], ours: list[Measured]) -> dict[str, float]:
-    """Means of RMSEs; of times the best, in processor and in wall time, and the ratio of processor times."""
-    if measure == "rmse":
-        return {"theirs": _mean(theirs), "ours": _mean(ours)}
+def _summary(measure: str, theirs: list[Measured], ours: list[Measured], threads: int) -> dict[str, float]:
+    """Of times the best and their ratio, of memory the most; else means, and the interval of what users differ in."""
+    sides = [[one[measure] for one in runs] for runs in (theirs, ours)] if measure in theirs[0] else []
+    if measure == "memory":
+        most = [max(side) for side in sides]
+        return {"theirs": most[0], "ours": most[1], "ratio": most[0] / most[1]}
+    if sides:
+        return {"theirs": float(np.mean(sides[0])), "ours": float(np.mean(sides[1]))} | _difference(*sides)
     found = {}
     for column, kind in (("", "processor"), ("_wall", "wall")):
         for side, runs in (("theirs", theirs), ("ours", ours)):
             found[side + column] = min(one[kind] / (one["epochs"] if measure == "epoch" else 1) for one in runs)
-    return found | {"ratio": found["theirs"] / found["ours"]}
+    clock = "" if threads == 1 else "_wall"
+    return found | {"ratio": found[f"theirs{clock}"] / found[f"ours{clock}"]}
 
 
-def _mean(runs: list[Measured]) -> float:
-    return sum(one["rmse"] for one in runs) / len(runs)
+def _difference(theirs: list[Any], ours: list[Any]) -> dict[str, float]:
+    """The 95 % interval of the mean of (S, U) values of ours - theirs; none where rounds are no seeds or are too few.
+
+    Users and seeds are drawn, and their variances are added: what seeds change for a user is counted in both, so that the interval
+    is too wide rather than too narrow.
+    """
+    if np.ndim(theirs) < 2 or len(theirs) < 2:
+        return {}
+    sides = [np.asarray(side) for side in (theirs, ours)]
+    users = sides[1].mean(axis=0) - sides[0].mean(axis=0)
+    variance = users.var(ddof=1) / len(users) + sum(side.mean(axis=1).var(ddof=1) / len(side) for side in sides)
+    half = 1.96 * float(np.sqrt(variance))
+    return {"low": float(users.mean()) - half, "high": float(users.mean()) + half}
 
 
 def store(rows: list[dict[str, Any]], table: Path = TABLE, cases: bool = False) -> None:
