@@ -134,7 +134,7 @@ def grid_figure(grids: Mapping[str, pd.DataFrame], title: str) -> Figure:
         part.imshow(table, cmap="Blues", vmin=0, vmax=2 * highest, aspect="auto")
         for place, value in np.ndenumerate(table.to_numpy()):
             part.text(*place[::-1], f"{value:.3f}", ha="center", va="center")
-        part.set_xticks(range(table.shape[1]), table.columns)
+        part.set_xticks(range(table.shape[1]), [str(order).replace(" ", "\n", 1) for order in table.columns])
         part.set_yticks(range(table.shape[0]), table.index)
         part.set(ylabel=f"{name}\ntrained on")
         part.grid(visible=False)
