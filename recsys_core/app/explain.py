@@ -48,11 +48,11 @@ class Facts:
     flags: dict[str, sparse.csr_matrix]
     labels: dict[str, list[str]]
 
-    def share(self, kind: str, items: np.ndarray, watched: np.ndarray) -> np.ndarray:
-        """Mark (K,) items that have a fact of this kind in common with one of (H,) films."""
+    def shared(self, kind: str, watched: np.ndarray) -> np.ndarray:
+        """Mark (I,) the films that have a fact of this kind in common with one of (H,) films."""
         flags = self.flags[kind]
         known = np.asarray(flags[watched].sum(axis=0)).ravel() > 0
-        return flags[items] @ known > 0
+        return flags @ known > 0
 
     def closest(self, item: int, watched: np.ndarray) -> tuple[str, str, int] | None:
         """The kind and label of a fact that an item shares with (H,) films, and the first film that has it; None without any.
@@ -146,7 +146,8 @@ def explained(
 
     By people: the film that adds most to the score, and how much of it; for models that are no such sum, the liked film (4 stars or
     more) whose raters are most alike. By content: the fact that is shared with a liked film, the best rated and then the latest of
-    those that have it. Raises StudyError for an unknown user.
+    those that have it, and of how many films that the user has not watched this kind of reason is true: one that fits all of them
+    says nothing. Raises StudyError for an unknown user.
     """
     user = int(vocabulary.user_codes(user_id)[0])
     told = _Teller(model.train_, user, titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids))))
@@ -187,4 +188,8 @@ class _Teller:
         if found is None:
             return ""
         kind, label, film = found
-        return f"same {kind}{f' ({label})' if label else ''} as {self.film(film)}"
+        unseen = self.train.item_counts > 0
+        unseen[list(self.stars)] = False
+        fits = facts.shared(kind, self.liked)[unseen].mean()
+        said = f"same {kind}{f' ({label})' if label else ''} as {self.film(film)}"
+        return f"{said} ({fits:.0%} of what you have not watched shares one with a film that you liked)"

@@ -76,8 +76,8 @@ def _compares(kind: type[Recommender]) -> bool:
 def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:
     """The code of the film of this title, with its year or without, in any case; "The X" and "X, The" are the same.
 
-    Where no film has it, it stands for the one film whose title holds all its words, or else for the one that is spelt most nearly
-    so. A film that has two ids, with one title and year, is the one with more ratings. Raises StudyError for an empty title, for data
+    Where no film has it, it stands for the one film whose title holds all its words, or else for the one spelt most nearly so. A
+    film that has two ids, with one title and year, is the one with more ratings. Raises StudyError for an empty title and for data
     without titles, where several films have the title (it names them), and where none is meant clearly (it names the closest).
     """
     require_titles(data)
