@@ -47,3 +47,9 @@ def test_without_a_prior_only_what_followed_is_possible() -> None:
 
 def test_its_parameters_are_the_different_transitions() -> None:
     assert MarkovChain().fit(histories([1, 2, 3], [1, 2], [2, 1])).n_parameters == 3
+
+
+def test_what_comes_later_in_a_history_changes_no_count_of_what_came_before() -> None:
+    first, other = (MarkovChain().fit(histories([1, 2, 3, *later], [4, 2, 5])) for later in ([6, 7], [8, 9]))
+    changed = (first.transitions != other.transitions).nonzero()
+    assert sorted(zip(*(each.tolist() for each in changed))) == [(3, 6), (3, 8), (6, 7), (8, 9)]

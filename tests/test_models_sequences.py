@@ -116,6 +116,14 @@ def test_a_history_of_one_item_is_answered(name: str) -> None:
     assert not model.fallback(torch.tensor([2])).any()
 
 
+@pytest.mark.parametrize("name", [name for name in SEQUENTIAL if MODELS[name].traits.folds_in])
+def test_items_after_training_are_read_the_latest_last_and_those_that_nobody_had_are_answered(name: str) -> None:
+    model = build(name).fit(histories([1, 2, 3, 4], [2, 1, 4, 3], [1, 3, 2, 4]))
+    user, longer = torch.tensor([0]), histories([1, 2, 3, 4, 2])
+    assert not torch.equal(model.score(user, longer), model.score(user))
+    assert model.score(user, histories([1, 2, N_ITEMS - 1])).isfinite().all()
+
+
 @pytest.mark.parametrize("name", SEQUENTIAL)
 def test_the_order_of_the_rows_is_nothing_where_times_differ(name: str) -> None:
     rows, changes = random_histories(), {"epochs": 2} if hasattr(MODELS[name], "epochs") else {}
