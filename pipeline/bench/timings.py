@@ -27,8 +27,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.bench.content import measure_content
 from pipeline.bench.retrieval import measure_retrieval
 from pipeline.bench.scale import measure_scale, synthetic
+from pipeline.bench.sequences import measure_precision, measure_sequences
 from pipeline.chapters.results import public_versions
 from pipeline.chapters.study import ROOT
 from pipeline.command import exit_status
@@ -309,9 +311,12 @@ PARTS: dict[str, tuple[Callable[[torch.device], Measured], str]] = {
     "autoencoder": (measure_autoencoder, "ml-100k"),
     "retrieval": (lambda _: measure_retrieval(), "synthetic vectors"),
     "scale": (lambda _: measure_scale(), "synthetic, ML-20M's size"),
+    "sequences": (lambda _: measure_sequences(n_cores()), "ml-100k and sasrec-ml-1m"),
+    "precision": (lambda _: measure_precision(), "ml-100k and sasrec-ml-1m"),
+    "content": (lambda _: measure_content(), "ml-100k"),
     "notebooks": (lambda _: study_runs(), "ml-100k"),
 }
-ON_A_PROCESSOR = ("retrieval", "scale")
+ON_A_PROCESSOR = ("retrieval", "scale", "sequences", "precision", "content")
 
 
 def measure_parts(parts: Sequence[str], device: torch.device) -> None:
