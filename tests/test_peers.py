@@ -235,9 +235,20 @@ def test_sequences_are_read_in_order_of_time_with_the_test_row_last(ml_100k: Mov
 
 def test_sequence_models_are_judged_user_by_user(ml_100k: MovieLens, tmp_path: Path) -> None:
     settings = {"model": "sasrec", "epochs": 1, "embedding_dim": 4, "window": 5, "rows": peers.HISTORIES}
-    measured = peers.run(sys.executable, peers.OURS, tmp_path, 2, settings, threads=2)
+    measured = peers.run(sys.executable, peers.OURS, tmp_path, 2, settings)
     assert len(measured["hit_ratio"]) == len(measured["ndcg"]) == 943
     assert set(measured["hit_ratio"]) == {0.0, 1.0} and measured["memory"] > 100
+
+
+def test_times_with_several_threads_are_wall_times(folder: Path, fake: Peer) -> None:
+    script = fake.script.with_name("threaded.py")
+    script.write_text(fake.script.read_text().replace('"OMP_NUM_THREADS"] == "1"', '"OMP_NUM_THREADS"] == "2"'))
+    case = fake.cases["mean"] | {"threads": 2, "ours": {"stated": {"rounds": 4}}, "measures": ["fit", "memory"]}
+    threaded = Peer(fake.name, script, fake.requirements, {"mean": case})
+    fit, memory = peers.compare(threaded, sys.executable, folder, ours=script, rounds=1)
+    assert fit["device"] == memory["device"] == "cpu, 2 threads"
+    assert fit["theirs"] == fit["theirs_wall"] and fit["ratio"] == fit["theirs"] / fit["ours"]
+    assert memory["ratio"] == memory["theirs"] / memory["ours"] > 0
 
 
 def test_the_interval_of_a_difference_counts_users_and_seeds() -> None:

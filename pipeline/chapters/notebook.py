@@ -305,9 +305,9 @@ class Notebook:
     def read_peers(self) -> pd.DataFrame:
         """What `make peers` measured, see `pipeline.bench.peers`; empty before the first time.
 
-        Each row compares one measure of a case: `fit` and `epoch` in seconds of processor time (`_wall`: of wall time), of which
-        `ratio` is theirs / ours and `goal` the ratio to reach, `memory` in MB, or `rmse`, `hit_ratio` or `ndcg`, the latter two
-        with the interval of ours - theirs, `low` to `high`. `note` says why a peer was not measured.
+        Each row compares one measure of a case: `fit` and `epoch` in seconds of processor time (`_wall`: of wall time, as all of
+        several threads), of which `ratio` is theirs / ours and `goal` the ratio to reach, `memory` in MB, or `rmse`, `hit_ratio` or
+        `ndcg`, the latter two with the interval of ours - theirs, `low` to `high`. `note` says why a peer was not measured.
         """
         path = self._input(PEERS)
         return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=PEER_COLUMNS)

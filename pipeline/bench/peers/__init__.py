@@ -5,7 +5,7 @@ A peer is one script in this folder that defines
 - `REQUIREMENTS`: what pip installs into `.peers/<name>`, pinned; the first line is the library itself, whose version is stored;
 - `CASES`: by name, what is compared: `theirs` (settings handed to the script), `ours` (by label, settings handed to `study.py`),
   `measures` (see `__main__`), and `goal`, by measure the ratio theirs / ours to reach; where it has `threads`, so many are used,
-  and its ratio is one of wall times.
+  and its times are wall times.
   Settings may name as `rows` a file to fit on instead of a fold, one of those in `FILES`: `ml-1m.npy` or `histories.tsv`;
 - `prepare(folder, fold, settings)`, which reads these files and returns what to time (`fit`), a function for the RMSE on the test
   rows or for each test user's values by measure (or None), and the number of epochs that `fit` trains. `fold` counts from 1, and is

@@ -205,7 +205,7 @@ def compare(
 
 
 def _summary(measure: str, theirs: list[Measured], ours: list[Measured], threads: int) -> dict[str, float]:
-    """Of times the best and their ratio, of memory the most; else means, and the interval of what users differ in."""
+    """Of times the best (wall times with several threads) and their ratio, of memory the most; else means and an interval."""
     sides = [[one[measure] for one in runs] for runs in (theirs, ours)] if measure in theirs[0] else []
     if measure == "memory":
         most = [max(side) for side in sides]
@@ -213,11 +213,10 @@ def _summary(measure: str, theirs: list[Measured], ours: list[Measured], threads
     if sides:
         return {"theirs": float(np.mean(sides[0])), "ours": float(np.mean(sides[1]))} | _difference(*sides)
     found = {}
-    for column, kind in (("", "processor"), ("_wall", "wall")):
+    for column, kind in (("", "processor" if threads == 1 else "wall"), ("_wall", "wall")):
         for side, runs in (("theirs", theirs), ("ours", ours)):
             found[side + column] = min(one[kind] / (one["epochs"] if measure == "epoch" else 1) for one in runs)
-    clock = "" if threads == 1 else "_wall"
-    return found | {"ratio": found[f"theirs{clock}"] / found[f"ours{clock}"]}
+    return found | {"ratio": found["theirs"] / found["ours"]}
 
 
 def _difference(theirs: list[Any], ours: list[Any]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from pytorch_lightning import Trainer, seed_everything
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 from rectools.models.nn.item_net import IdEmbeddingsItemNet
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
 
 REQUIREMENTS = [
     "rectools==0.19.0",
@@ -43,9 +44,25 @@ CASES = {
         "measures": ["hit_ratio", "ndcg"],
         "goal": {},
     },
+    "SASRec, 30 epochs, both with this study's embeddings": {
+        "theirs": {"epochs": 30, "embeddings": "ours", "rows": "histories.tsv"},
+        "ours": {"the same": {"model": "sasrec", "epochs": 30, "rows": "histories.tsv"}},
+        "measures": ["hit_ratio", "ndcg"],
+        "goal": {},
+    },
 }
 SIZES = {"n_factors": 64, "n_blocks": 2, "n_heads": 1, "session_max_len": 50, "dropout_rate": 0.2}
 N_LISTED = 10
+
+
+class OurEmbeddings(TransformerLightningModule):
+    """Embeddings begin as the study's do, layers as torch has them; RecTools begins all with Xavier's normal numbers."""
+
+    def on_train_start(self) -> None:
+        """Draw them; called by the trainer."""
+        for name, numbers in self.torch_model.named_parameters():
+            if "item_model" in name or "pos_emb" in name:
+                torch.nn.init.normal_(numbers.data, std=0.02)
 
 
 def prepare(
@@ -58,12 +75,14 @@ def prepare(
     rows = pd.read_csv(folder / settings.pop("rows"), sep="\t").rename(columns={"user": "user_id", "item": "item_id"})
     rows["datetime"] = pd.Timestamp(0) + pd.to_timedelta(np.arange(len(rows)), unit="s")
     known, asked = (rows[rows["is_test"] == part].assign(weight=1.0) for part in (0, 1))
-    train = Dataset.construct(known)
+    train, options = Dataset.construct(known), {}
+    if settings.get("embeddings") == "ours":  # and scaled by the root of D where they come in, as in the paper
+        options = {"lightning_module_type": OurEmbeddings, "pos_encoding_kwargs": {"use_scale_factor": True}}
 
     def model(n_epochs: int) -> SASRecModel:
         quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
         return SASRecModel(
-            **SIZES,
+            **SIZES | options,
             loss="softmax",
             batch_size=128,
             lr=1e-3,
