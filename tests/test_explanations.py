@@ -74,6 +74,21 @@ def test_the_largest_part_is_of_the_score_of_each_film_shown() -> None:
         explanations.largest_parts(Table(table=np.ones((23, N_FILMS))).fit(world().refit), world())
 
 
+def test_the_place_of_a_reason_is_among_the_parts_of_the_score() -> None:
+    split, model = world(), EASE(regularisation=1.0).fit(world().refit)
+    user, films = 5, np.arange(1, 19)  # who has watched these, to whom 19 is shown first
+    added = model.weights[films, 19]
+    most, least = int(films[added.argmax()]), int(films[added.argmin()])
+    for film, place in ((most, 1), (least, 0)):
+        flags = np.zeros((N_FILMS, 1))
+        flags[[film, 19]] = 1
+        found = explanations.parts_of_reasons(model, Facts({"actor": sparse.csr_matrix(flags)}, {"actor": [""]}), split)
+        of_user = found[found["user"] == user].set_index("kind")
+        assert of_user.loc["actor", "place"] == place
+        assert of_user.loc["actor", "part"] == pytest.approx(added[film - 1] / added.sum(), abs=1e-6)
+        assert of_user.loc["a liked film", ["place", "part"]].tolist() == pytest.approx([0.5, 1])
+
+
 def test_the_figure_has_a_line_for_each_kind() -> None:
     shares = pd.DataFrame({"kind": ["actor", "year"], "recommended": 0.5, "as popular": 0.4, "unseen": 0.1})
     figure = explanations.reasons_figure(explanations.compare_shares(shares))

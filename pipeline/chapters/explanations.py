@@ -1,4 +1,4 @@
-"""How many films a reason fits: those that a model recommends, and films that it does not."""
+"""What reasons for a list are worth: how many other films they fit, and what they have to do with the scores of the model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
 from pipeline.chapters import plots
 from recsys_core import evaluate
@@ -13,7 +14,7 @@ from recsys_core.app.explain import Facts, contributions
 from recsys_core.app.recommend import LIKED
 from recsys_core.models.base import Recommender
 from recsys_core.splits import Split
-from recsys_core.statistics import paired_interval
+from recsys_core.statistics import bootstrap_interval, paired_interval
 
 N_LISTED = 10
 N_NEAR = 10  # films as popular as one that is recommended
@@ -83,6 +84,39 @@ def largest_parts(model: Recommender, split: Split) -> pd.Series:
         added = added[:, added.sum(axis=0) > 0]
         found[int(user)] = float((added.max(axis=0) / added.sum(axis=0)).mean()) if added.size else np.nan
     return pd.Series(found, name="largest part")
+
+
+def parts_of_reasons(model: Recommender, facts: Facts, split: Split) -> pd.DataFrame:
+    """Whether the liked films that share a fact with a film shown are those that add to its score.
+
+    One row per test user with two films or more and kind of fact that occurs: `place`, the mean place of such films among all of
+    the history, ordered by what they add (1 adds most, .5 is any film), and `part`, what share of the score they add together. The
+    kind "a liked film" has all liked films. Raises StudyError for a model whose scores are no sums.
+    """
+    rows, train = [], split.refit
+    for user, shown in zip(*lists(model, split)):
+        watched, added = contributions(model, user, shown[shown >= 0])
+        added, shown = added[:, added.sum(axis=0) > 0], shown[shown >= 0][added.sum(axis=0) > 0]
+        if len(watched) > 1 and len(shown):
+            place = (rankdata(added, axis=0) - 1) / (len(watched) - 1)
+            liked = (train.ratings[train.users == user] >= LIKED)[:, None]
+            marks = {
+                kind: liked & ((flags[watched] @ flags[shown].T).toarray() > 0) for kind, flags in facts.flags.items()
+            }
+            for kind, mark in (marks | {"a liked film": np.broadcast_to(liked, added.shape)}).items():
+                if (told := mark.any(axis=0)).any():
+                    part = (added * mark).sum(axis=0)[told] / added.sum(axis=0)[told]
+                    rows.append({"user": user, "kind": kind, "place": place[mark].mean(), "part": part.mean()})
+    return pd.DataFrame(rows)
+
+
+def mean_parts(parts: pd.DataFrame) -> pd.DataFrame:
+    """A row per kind of fact: the mean place with its 95 % interval over users, and the mean part; the highest place first."""
+    lines = {}
+    for kind, each in parts.groupby("kind", sort=False):
+        low, high = bootstrap_interval(each["place"].to_numpy())
+        lines[kind] = {"place": each["place"].mean(), "low": low, "high": high, "part": each["part"].mean()}
+    return pd.DataFrame(lines).T.rename_axis("shared").sort_values("place", ascending=False)
 
 
 def reasons_figure(table: pd.DataFrame) -> Figure:
