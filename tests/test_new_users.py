@@ -91,7 +91,7 @@ def test_withheld_rows_are_no_candidates_whatever_is_known() -> None:
     history = make_interactions([(1, 0), (1, 1)], 2, 6)
     test = make_interactions([(1, 2)], 2, 6)
     model = FoldInTable(table=np.array([[0.0] * 6, [9, 8, 7, 6, 5, 4]])).fit(train)
-    ranked = new_users.rank_new_users(model, history, test, [0, 1, 2], cutoff=1)
+    ranked = new_users.rank_new_users(model, train, history, test, [0, 1, 2], cutoff=1)
     assert ranked["known"].tolist() == [0, 1, 2] and ranked["fallback"].tolist() == [True, False, False]
     assert ranked.loc[1:, ["ndcg@1", "recall@1", "hit_ratio@1"]].to_numpy().tolist() == [[1.0] * 3] * 2
     assert ranked.loc[0, "hit_ratio@1"] == 0  # popularity ties films 2 to 5, half of the three others before it
@@ -102,14 +102,14 @@ def test_what_is_known_reaches_the_model_and_no_more() -> None:
     history = make_interactions([(1, 0), (1, 3)], 2, 8)
     test = make_interactions([(1, 1), (1, 6)], 2, 8)
     model = LastSeen(table=np.zeros((2, 8))).fit(train)
-    ranked = new_users.rank_new_users(model, history, test, [1, 2], cutoff=1).set_index("known")
+    ranked = new_users.rank_new_users(model, train, history, test, [1, 2], cutoff=1).set_index("known")
     assert ranked["hit_ratio@1"].tolist() == [1.0, 0.0]  # after film 0 comes 1, after film 3 comes 4
 
 
 def test_a_model_that_cannot_fold_in_says_the_same_whatever_is_known() -> None:
     split = world()
     model = Table(table=np.random.default_rng(0).random((60, 40))).fit(split.refit)
-    ranked = new_users.rank_new_users(model, split.test_history, split.test, KNOWN)
+    ranked = new_users.rank_new_users(model, split.refit, split.test_history, split.test, KNOWN)
     same = ranked.pivot_table(index="user", columns="known", values="ndcg@10")
     assert same.nunique(axis=1).eq(1).all() and ranked["fallback"].all()
 
@@ -118,7 +118,7 @@ def test_without_a_history_a_model_that_folds_in_is_popularity() -> None:
     split = world()
     counted, model = Popularity().fit(split.refit), LastSeen(table=np.zeros((60, 40))).fit(split.refit)
     nothing, all_known = (
-        new_users.rank_new_users(each, split.test_history, split.test, [0, 3]) for each in (counted, model)
+        new_users.rank_new_users(each, split.refit, split.test_history, split.test, [0, 3]) for each in (counted, model)
     )
     metrics = ["user", "ndcg@10", "recall@10", "hit_ratio@10"]
     known = [each[each["known"] == 0][metrics].reset_index(drop=True) for each in (nothing, all_known)]
@@ -184,3 +184,27 @@ def test_the_rows_by_a_rule_are_those_of_the_models_that_it_asks() -> None:
 )
 def test_what_holds_from_a_number_on_holds_at_every_later_one(better: list[bool], start: int | None) -> None:
     assert new_users.held_from(pd.Series(better, index=[1, 5, 20])) == start
+
+
+def test_rows_of_active_users_are_all_of_theirs_and_nobody_is_refused() -> None:
+    rows = make_interactions([(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)], 3, 4)
+    assert new_users.of_active_users(rows, 2).users.tolist() == [1, 1, 2, 2, 2]
+    assert len(new_users.of_active_users(rows, 0)) == 6
+    with pytest.raises(StudyError, match="least=4: no user has so many rows, the most are 3"):
+        new_users.of_active_users(rows, 4)
+
+
+def test_popularity_among_some_is_measured_by_the_novelty_of_all() -> None:
+    split = world()
+    some = Popularity().fit(new_users.of_active_users(split.refit, 14))
+    ranked = new_users.rank_new_users(some, split.refit, split.test_history, split.test, [0, 1])
+    by_own = new_users.rank_new_users(some, some.train_, split.test_history, split.test, [0, 1])
+    assert ranked["ndcg@10"].equals(by_own["ndcg@10"]) and (ranked["novelty@10"] != by_own["novelty@10"]).all()
+
+
+def test_one_list_for_all_is_told_from_one_for_each() -> None:
+    split = world()
+    n_users = len(np.unique(split.test_history.users))
+    alone = FoldInTable(table=np.random.default_rng(0).random((60, 40))).fit(split.refit)
+    assert new_users.n_different_lists(Popularity().fit(split.refit), split.test_history) == 1
+    assert new_users.n_different_lists(alone, split.test_history) == n_users > 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys_core.errors import StudyError
-from recsys_core.evaluate import RankingTask, rank
+from recsys_core.evaluate import RankingTask, rank, top_k
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
 from recsys_core.splits import Role, Split, positions
@@ -62,13 +62,27 @@ class PrefixTask(RankingTask):
         return scores
 
 
+def of_active_users(rows: Interactions, least: int) -> Interactions:
+    """The rows of users who have at least so many of them; StudyError where nobody has."""
+    active = rows.take(rows.user_counts[rows.users] >= least)
+    if not len(active):
+        raise StudyError(f"least={least}: no user has so many rows, the most are {rows.user_counts.max()}.")
+    return active
+
+
 def rank_new_users(
-    model: Recommender, history: Interactions, test: Interactions, known: Sequence[int], cutoff: int = 10
+    model: Recommender,
+    train: Interactions,
+    history: Interactions,
+    test: Interactions,
+    known: Sequence[int],
+    cutoff: int = 10,
 ) -> pd.DataFrame:
     """How a fitted model ranks for users unknown to its training, knowing their first rows: one row per number known and user.
 
     Columns: known, user, fallback, ndcg@K, recall@K, hit_ratio@K, novelty@K (bits). A model that cannot fold in is told attributes
-    alone and says the same whatever is known; without history and attributes the answer is the model's fallback.
+    alone and says the same whatever is known; without history and attributes the answer is the model's fallback. Novelty counts
+    the rows of `train`.
     """
     metrics = [f"{name}@{cutoff}" for name in ("ndcg", "recall", "hit_ratio", "novelty")]
     parts: list[pd.DataFrame] = []
@@ -77,9 +91,15 @@ def rank_new_users(
             parts.append(parts[0].assign(known=n_known))
             continue
         told = first_rows(history, n_known)
-        task = PrefixTask(model.train_, test, told, cutoffs=(cutoff,), withheld=history)
+        task = PrefixTask(train, test, told, cutoffs=(cutoff,), withheld=history)
         parts.append(rank(model, task).users.assign(known=n_known))
     return pd.concat(parts, ignore_index=True)[["known", "user", "fallback", *metrics]]
+
+
+def n_different_lists(model: Recommender, history: Interactions, k: int = 10) -> int:
+    """How many different lists of k items the users of a history get, nothing left out: 1 if what they rated changes nothing."""
+    scores = model.score(torch.as_tensor(np.unique(history.users)), history)
+    return len(top_k(scores, k, type(model).__name__).unique(dim=0))
 
 
 def mean_over_seeds(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
