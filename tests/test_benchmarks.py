@@ -118,20 +118,21 @@ def softmax_and_gradients(way: str) -> list[Tensor]:
     return [loss.detach(), *(each.grad for each in (vectors, weight) if each.grad is not None)]
 
 
-def test_the_softmax_in_bfloat16_is_the_softmax_but_for_rounding() -> None:
-    for exact, rounded in zip(softmax_and_gradients(""), softmax_and_gradients("softmax in bfloat16"), strict=True):
-        assert 0 < (exact - rounded).norm() < 0.01 * exact.norm()
+@pytest.mark.parametrize("way", ["softmax in bfloat16", "softmax by oneDNN"])
+def test_the_softmax_in_another_way_is_the_softmax_but_for_rounding(way: str) -> None:
+    for exact, rounded in zip(softmax_and_gradients(""), softmax_and_gradients(way), strict=True):
+        assert (exact - rounded).norm() < 0.01 * exact.norm()
+        assert (exact - rounded).norm() > 0 or "bfloat16" not in way
 
 
 @pytest.mark.parametrize("way", sequences.WAYS)
 def test_each_way_is_left_as_it_was_entered(way: str) -> None:
-    def state() -> tuple[object, ...]:
-        return models.USERS_AT_ONCE, models.full_softmax, torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
-
-    usual = state()
+    usual = models.USERS_AT_ONCE, models.full_softmax
     with sequences.in_this_way(way):
-        assert state() != usual
-    assert state() == usual
+        assert (models.USERS_AT_ONCE, models.full_softmax) != usual
+        softmax_and_gradients(way)
+    assert (models.USERS_AT_ONCE, models.full_softmax) == usual
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none"  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("small")

@@ -5,8 +5,9 @@ one, or the only one where it is long), its updates, the most memory and what wa
 other ways than the study's, which would change its numbers, or whose arithmetic is not the same on every processor:
 
 - `whole batches`: not in parts of histories of like length;
-- `products by oneDNN`: torch may take another library for matrix products (which may round to bfloat16 where a processor has AMX);
-- `softmax in bfloat16`: the products of the softmax over the catalogue alone, forward and backward, in bfloat16.
+- `softmax by oneDNN`: torch may take another library for the products of the softmax over the catalogue, of the logits and of both
+  gradients (which then may be rounded to bfloat16 where a processor has units for that, as AMX);
+- `softmax in bfloat16`: these products in bfloat16.
 """
 
 import json
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -45,8 +46,9 @@ Measured = dict[str, tuple[float, str]]
 DATA = {"ML-100K": "ml-100k", "ML-1M": "sasrec-ml-1m"}
 LONG_S = 8.0  # an epoch that takes longer is timed once
 N_EPOCHS = 5
+SOFTMAX = sequences.full_softmax
 N_PROFILED = 6  # batches
-WAYS = ("whole batches", "products by oneDNN", "softmax in bfloat16")
+WAYS = ("whole batches", "softmax by oneDNN", "softmax in bfloat16")
 PARTS = {"the softmax over the catalogue": "_FullSoftmax", "drawing what dropout hides": "aten::bernoulli_"}
 
 
@@ -103,21 +105,21 @@ def half_softmax(vectors: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return torch.as_tensor(_HalfSoftmax.apply(vectors, weight, targets))
 
 
-@contextmanager
-def products_by_onednn() -> Iterator[None]:
-    """Let torch hand matrix products of float32 to oneDNN, and take that back afterwards."""
+def onednn_softmax(vectors: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """As `sequences.full_softmax`, which makes its gradients beside the loss, with products by oneDNN."""
     products: Any = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009
     usual, products.fp32_precision = products.fp32_precision, "bf16"
-    yield
+    loss = SOFTMAX(vectors, weight, targets)
     products.fp32_precision = usual
+    return loss
 
 
 def in_this_way(way: str) -> Any:
     """A context in which sequence models are computed in one of the `WAYS`; in the study's for an empty name."""
     if way == "whole batches":
         return patch.object(sequences, "USERS_AT_ONCE", sys.maxsize)
-    if way == "products by oneDNN":
-        return products_by_onednn()
+    if way == "softmax by oneDNN":
+        return patch.object(sequences, "full_softmax", onednn_softmax)
     return patch.object(sequences, "full_softmax", half_softmax) if way else nullcontext()
 
 
