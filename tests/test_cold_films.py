@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,17 @@ def test_cold_films_have_no_row_in_training_nor_in_the_refit_and_each_is_cold_on
         assert split.variant == f"cold films, part={part}" and split.sha256 != base.sha256
         times_cold += cold_films.cold(split.refit, split.test)
     assert (times_cold == 1).all()
+
+
+def test_a_film_whose_rows_were_all_test_rows_trains_unless_its_own_part_is_cold() -> None:
+    rows = random_interactions(0, 30, 40, 600)
+    base, part_of = make_split("random-80-10-10", rows), cold_films.parts(rows.item_counts, 4)
+    film = int(rows.items[0])
+    alone = replace(base, roles=np.where(rows.items == film, Role.TEST, base.roles).astype(np.uint8))
+    for part in range(4):
+        split = cold_films.with_cold_films(alone, part_of, part)
+        assert cold_films.cold(split.refit, split.test)[film] == (part_of[film] == part)
+        assert (split.test.item_counts[film] > 0) == (part_of[film] == part)
 
 
 @pytest.mark.parametrize(

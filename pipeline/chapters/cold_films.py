@@ -44,7 +44,8 @@ def with_cold_films(split: Split, part_of: np.ndarray, part: int) -> Split:
     """The split with the films of a part out of training entirely: all their rows test, and all rows of the next part validate.
 
     `part_of` (I,) is what `parts` gave. Settings are so chosen on other cold films, which train in the refit; rows that validated
-    before train. Raises StudyError for a part that there is not, and for a split by users.
+    before train, and so do all rows of a film of another part that had no other, so that a film is cold in its own part alone.
+    Raises StudyError for a part that there is not, and for a split by users.
     """
     n_parts = int(part_of.max()) + 1
     if not 0 <= part < n_parts:
@@ -55,6 +56,8 @@ def with_cold_films(split: Split, part_of: np.ndarray, part: int) -> Split:
         )
     mine, roles = part_of[split.interactions.items], split.roles.copy()
     roles[roles == Role.VALIDATION] = Role.TRAIN
+    trained = np.bincount(split.interactions.items, roles == Role.TRAIN, split.interactions.n_items)
+    roles[trained[split.interactions.items] == 0] = Role.TRAIN
     roles[mine == (part + 1) % n_parts] = Role.VALIDATION
     roles[mine == part] = Role.TEST
     variant = f"{split.variant}, cold films, part={part}".removeprefix(", ")

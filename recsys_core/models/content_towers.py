@@ -47,6 +47,7 @@ class ContentTowersNet(AttributeNet):
     log_q: Tensor
     seen: Tensor
     ends: Tensor
+    totals: Tensor
 
     def __init__(self, train: Interactions, users: Attributes, items: Attributes, model: "ContentTowers") -> None:
         super().__init__(users, items)
@@ -60,6 +61,10 @@ class ContentTowersNet(AttributeNet):
         self.register_buffer("log_q", torch.as_tensor(log_q, dtype=torch.float32), persistent=False)
         for name, part in zip(("seen", "ends"), histories(train)):
             self.register_buffer(name, part, persistent=False)
+        totals = F.embedding_bag(
+            self.seen, items.table, self.ends[:-1], mode="sum"
+        )  # content seen, which stays what it is
+        self.register_buffer("totals", totals, persistent=False)
 
     def films(self) -> Tensor:
         """Return the inputs (I, E) of all films."""
@@ -74,15 +79,27 @@ class ContentTowersNet(AttributeNet):
         `known` are other `histories` than those of training; the user -1 has none.
         """
         films, (seen, ends) = self.films(), known or (self.seen, self.ends)
+        lengths = torch.where(users < 0, 0, ends.diff()[users])
+        if known is not None:
+            total = self._sums(users, films, seen, ends)
+        else:
+            total = self.totals[users] * (users >= 0)[:, None]
+            if self.ids is not None:
+                ids = films[:, : self.ids.embedding_dim]
+                total = torch.cat([self._sums(users, ids, seen, ends), total], dim=1)
+        if own is not None:
+            total, lengths = total - films[own], lengths - 1
+        return total / lengths.clamp(min=1)[:, None]
+
+    @staticmethod
+    def _sums(users: Tensor, films: Tensor, seen: Tensor, ends: Tensor) -> Tensor:
+        """Return the (B, E) sums of the rows of `films` that (B,) users have seen."""
         each, place = users.unique(return_inverse=True)  # an active user has many rows of a batch
         start = ends[each.clamp(min=0)]
         lengths = torch.where(each < 0, 0, ends[each.clamp(min=0) + 1] - start)
         first = lengths.cumsum(0) - lengths
         places = torch.arange(int(lengths.sum()), device=users.device) + (start - first).repeat_interleave(lengths)
-        total, lengths = F.embedding_bag(seen[places], films, first, mode="sum")[place], lengths[place]
-        if own is not None:
-            total, lengths = total - films[own], lengths - 1
-        return total / lengths.clamp(min=1)[:, None]
+        return F.embedding_bag(seen[places], films, first, mode="sum")[place]
 
     def user_vectors(self, users: Tensor, inputs: Tensor) -> Tensor:
         """Return (B, D) of length 1 of users with the histories of training, -1 for one without."""
