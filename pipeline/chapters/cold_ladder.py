@@ -32,7 +32,7 @@ from recsys_core.statistics import bootstrap_interval
 
 AMOUNTS, CUTOFF = "amount known", 10
 SENTENCES = {"sentences": False, "whole_sentences": True}  # kinds that an encoder made vectors of → with all sentences
-RIDGE, TOWERS = "ridge", "towers"
+RIDGE, TOWERS, TASTE = "ridge", "towers", "towers without q"
 WRONG, HYBRID = "another film's content", "hybrid"
 POPULAR, RULE, WARM = "held-out popularity", "genres, S4's rule", "EASE"
 
@@ -181,6 +181,7 @@ class Climb:
         methods: a model for all rungs by its name, in all settings to choose from.
         whole: the rung with all content, which also hybrids have; of `WRONG` the cold films have it swapped.
         hybrids: models to choose from on that rung, by a name each.
+        further: models that are measured on that rung alone, as `methods`.
     """
 
     ladder: Ladder
@@ -188,6 +189,7 @@ class Climb:
     methods: Mapping[str, Sequence[Recommender]]
     whole: str
     hybrids: Mapping[str, Recommender]
+    further: Mapping[str, Sequence[Recommender]] = field(default_factory=dict)
     done: dict[str, Measured] = field(default_factory=dict)
 
     @property
@@ -218,7 +220,7 @@ class Climb:
             return on_parts(self.ladder, self.parts, alone[name], among_all=name == WARM)
         rung, method = name.rsplit(", ", 1)
         source = self.whole if rung == WRONG else rung
-        candidates = self.methods[method]
+        candidates = (dict(self.methods) | dict(self.further))[method]
         return on_parts(
             self.ladder,
             self.parts,
