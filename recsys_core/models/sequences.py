@@ -169,9 +169,9 @@ class SequenceRecommender(NeuralRecommender):
         return Windows(train, self.window, self.batch_size, device)
 
     def _loss(self, module: Any, *batch: Tensor) -> Tensor:
-        items, following = batch
+        whole, next_ones = batch
         vectors, targets = [], []
-        for items, following in alike_in_length(items, following, module.n_items):
+        for items, following in alike_in_length(whole, next_ones, module.n_items):
             there = following < module.n_items
             vectors.append(module(items)[there])
             targets.append(following[there])

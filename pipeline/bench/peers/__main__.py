@@ -248,8 +248,8 @@ def store(rows: list[dict[str, Any]], table: Path = TABLE, cases: bool = False) 
         )
         fresh = pd.concat([old[~replaced], fresh]) if not replaced.all() else fresh
     with atomic_path(table) as path:
-        rows = fresh.sort_values(["machine", "peer", "what", "settings", "measure"], kind="stable")
-        rows.to_csv(path, index=False, columns=PEER_COLUMNS)
+        ordered = fresh.sort_values(["machine", "peer", "what", "settings", "measure"], kind="stable")
+        ordered.to_csv(path, index=False, columns=PEER_COLUMNS)
 
 
 def measure_peers(
