@@ -68,7 +68,7 @@ def trade(cold_and_warm: Mapping[str, tuple[float, float]], line: Sequence[str],
     axes.plot(*zip(*(cold_and_warm[name] for name in line)), color=plots.family_colour("hybrid"), alpha=0.4)
     for name, point in cold_and_warm.items():
         axes.plot(*point, "o", color=plots.family_colour("hybrid" if name in line else "content"), markersize=7)
-        axes.annotate(name, point, (8, -3), textcoords="offset points", fontsize=9)
+        axes.annotate(name, point, (8, 0 if name in line else -9), textcoords="offset points", fontsize=9)
     axes.set(xlabel="NDCG@10 among the cold films", ylabel="NDCG@10 of warm films\namong all unseen films", title=title)
     axes.margins(x=0.28, y=0.1)
     return figure
