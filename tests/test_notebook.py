@@ -252,6 +252,15 @@ def test_a_value_made_from_other_runs_is_new(root, monkeypatch):
     assert under(root, monkeypatch, "first", runs=("a", "b")).keep("share", 0.3, 0.01) == 0.3
 
 
+def test_a_value_made_under_other_default_parameters_is_new(root, monkeypatch):
+    under(root, monkeypatch, "write").keep("share", 0.25, 0.01)
+    path = root / "notebooks/one.ipynb"
+    path.write_text(path.read_text().replace("epochs = 20", "epochs = 30"))
+    monkeypatch.setitem(DEFAULTS, "epochs", 30)
+    with pytest.raises(StudyError, match="'share' is not kept of these runs"):
+        under(root, monkeypatch, "first").keep("share", 0.25, 0.01)
+
+
 def test_values_of_other_parameters_are_neither_kept_nor_read(root, monkeypatch):
     monkeypatch.setenv("RECSYS_POLICY", "write")
     assert opened(root, epochs=3).keep("share", lambda: 0.25, 0.01) == 0.25

@@ -204,8 +204,8 @@ class Notebook:
 
         `value` may be a function without arguments: it is called where nothing is kept, where fresh values replace
         kept ones, and under the policies main, all. Kept and fresh numbers may differ by `within`; None is for what cannot be
-        compared, such as the coordinates of a map. What is made from other runs than the kept value takes its place under the
-        policy write. Values of a run with other parameters than the default ones are not kept.
+        compared, such as the coordinates of a map. What is made from other runs or parameters than the kept value takes its place
+        under the policy write. Values of a run with other parameters than the default ones are not kept.
 
         Raises:
             StudyError: nothing is kept, or it was made from other runs, or it differs, where the policy allows neither.
@@ -247,8 +247,8 @@ class Notebook:
 
     @property
     def made_from(self) -> str:
-        """Digest of the runs that this notebook has asked for so far."""
-        return digest(sorted(self.used))[:16]
+        """Digest of this notebook's parameters and of the runs that it has asked for so far."""
+        return digest([self.parameters, sorted(self.used)])[:16]
 
     def _agrees(self, name: str, stored: Any, fresh: Any, within: float | None) -> bool:
         if within is None:
