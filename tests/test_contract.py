@@ -525,15 +525,15 @@ def test_fewer_validation_users_give_another_validation_value(case: Case) -> Non
 def test_patience_stops_training_and_the_best_epoch_is_kept(case: Case) -> None:
     name, device = case
     patient, hasty = (
-        build(name, device, epochs=6, learning_rate=0.05, patience=patience).fit(
+        build(name, device, epochs=12, learning_rate=0.05, patience=patience).fit(
             board_of(name), diagonal(), judge=judge
         )
         for patience in (None, 1)
     )
     assert patient.history_ is not None and hasty.history_ is not None
-    assert len(patient.history_.epochs) == 6
+    assert len(patient.history_.epochs) == 12
     stopped = len(hasty.history_.epochs)
-    assert stopped < 6
+    assert stopped < 12
     assert hasty.history_.best_epoch == stopped - 1
     assert patient.history_.epochs[:stopped] == hasty.history_.epochs or device == "cuda"
 

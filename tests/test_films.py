@@ -281,6 +281,13 @@ def test_people_of_the_graph_get_the_names_that_paragraphs_of_their_films_share(
     )
     triples = pd.DataFrame(facts, columns=["item_id", "relation", "entity"])
     assert films.entity_names(triples, told) == {"d": "Jo de Day", "a": "Ann A."}
+    beside = pd.DataFrame([*facts, (1, "actor", "c"), (2, "actor", "c")], columns=triples.columns)
+    assert films.entity_names(beside, told) == {"d": "Jo de Day"}  # c plays in the films of a, who may be either
+    voices = told.assign(cast=["voices of", "voices of", ""])
+    assert films.entity_names(triples, voices) == {"d": "Jo de Day"}
+    half = told.assign(cast=["Ann A.|Bo B.", "Ann A.", "Cy C."])
+    more = pd.DataFrame([*facts, (3, "actor", "a"), (4, "actor", "a")], columns=triples.columns)
+    assert films.entity_names(more, half)["a"] == "Ann A."  # in two of the three films that have names
 
 
 def test_the_graphs_genre_of_a_genre_is_the_one_that_sets_its_films_apart():

@@ -136,9 +136,7 @@ def test_films_like_one_are_others_best_first_for_every_model_with_vectors_of_fi
 def test_models_without_vectors_of_films_and_lists_that_are_too_long_are_refused() -> None:
     films = data()
     rows, vocabulary = encode(films)
-    with pytest.raises(
-        StudyError, match=r"Popularity has no vectors of films to compare: choose .* one of .*content_based"
-    ):
+    with pytest.raises(StudyError, match=r"Popularity does not compare films: choose .* one of .*content_based"):
         more_like_this(MODELS["popularity"]().fit(rows), films, vocabulary, "Toy Story")
     with pytest.raises(StudyError, match="k=10: there are 1 to 9 other films"):
         more_like_this(MODELS["content_based"]().fit(rows), films, vocabulary, "Toy Story")
@@ -213,7 +211,7 @@ def test_a_film_that_nobody_of_the_training_rows_watched_is_like_no_other() -> N
         (["--like", "Alien", "--user", "1"], "one of them"),
         (["--like", "Alien", "--age", "3"], "one of them"),
         (["--like", "Alien", "--k", "10"], "--k '10' cannot be used: give a whole number from 1 to 9"),
-        (["--like", "Alien", "--model", "bias"], "Bias has no vectors of films"),
+        (["--like", "Alien", "--model", "bias"], "Bias does not compare films"),
         (["--like", "Alien", "--epochs", "3"], "is not trained in epochs"),
     ],
 )

@@ -130,6 +130,8 @@ def reasons_figure(table: pd.DataFrame) -> Figure:
     axes.set_yticks(places, table.index)
     axes.set(xlabel="Share of the films that have it in common with a liked film", xlim=(-0.02, 1.02))
     line = table.iloc[0]
-    axes.set_title(f"Same {line.name}: {line['recommended']:.0%} of those shown, {line['as popular']:.0%} of others")
+    axes.set_title(
+        f"Same {line.name}: {line['recommended']:.0%} of those shown, {line['as popular']:.0%} of those as popular"
+    )
     figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -2,6 +2,7 @@
 
 What was fitted lies in a folder that git ignores, under a name made of rows, settings and seed. Without that file a model is
 trained anew, from the end of its last epoch if its training was stopped. Results are saved after each model.
+The name knows nothing of a model's code: who changes that removes the folder first.
 """
 
 from __future__ import annotations

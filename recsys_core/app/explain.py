@@ -123,7 +123,7 @@ def contributions(model: Recommender, user: int, items: np.ndarray) -> tuple[np.
     if not model.own_traits.linear:
         names = ", ".join(names_with(linear=True))
         raise StudyError(
-            f"The score of {type(model).__name__} is no sum over films of a history: those of {names} are."
+            f"The score of {type(model).__name__} is not split into films of a history: choose a model whose is, one of {names}."
         )
     rows = model.train_
     watched = rows.items[rows.users == user]
@@ -146,11 +146,12 @@ def explained(
 
     By people: the film that adds most to the score, and how much of it; for models that are no such sum, the liked film (4 stars or
     more) whose raters are most alike. By content: the fact that is shared with a liked film, the best rated and then the latest of
-    those that have it, and of how many films that the user has not watched this kind of reason is true: one that fits all of them
+    those that have it, and of how many films that the user has not rated this kind of reason is true: one that fits all of them
     says nothing. Raises StudyError for an unknown user.
     """
     user = int(vocabulary.user_codes(user_id)[0])
-    told = _Teller(model.train_, user, titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids))))
+    rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"])
+    told = _Teller(model.train_, user, titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids))), rated)
     table = pd.DataFrame({"title": told.titles[items], "by people": told.by_people(model, items)})
     table["by content"] = ["" if facts is None else told.by_content(facts, int(item)) for item in items]
     return table.set_index(pd.RangeIndex(1, len(items) + 1, name="rank"))
@@ -159,10 +160,12 @@ def explained(
 class _Teller:
     """Says in words what films of a user's history have to do with others."""
 
-    def __init__(self, train: Interactions, user: int, titles: np.ndarray) -> None:
+    def __init__(self, train: Interactions, user: int, titles: np.ndarray, rated: np.ndarray) -> None:
         mine = train.take(train.users == user)
         best = np.lexsort((-mine.times, -mine.ratings))
         self.train, self.user, self.titles = train, user, titles
+        self.others = train.item_counts > 0
+        self.others[rated] = False
         self.stars = dict(zip(mine.items.tolist(), mine.ratings.tolist()))
         self.liked = mine.items[best][mine.ratings[best] >= LIKED] if train.explicit else mine.items[best]
 
@@ -188,8 +191,8 @@ class _Teller:
         if found is None:
             return ""
         kind, label, film = found
-        unseen = self.train.item_counts > 0
-        unseen[list(self.stars)] = False
-        fits = facts.shared(kind, self.liked)[unseen].mean()
         said = f"same {kind}{f' ({label})' if label else ''} as {self.film(film)}"
+        if not self.others.any():
+            return said
+        fits = facts.shared(kind, self.liked)[self.others].mean()
         return f"{said} ({fits:.0%} of what you have not watched shares one with a film that you liked)"

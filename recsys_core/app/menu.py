@@ -138,11 +138,10 @@ class Session:
         found = explain.explained(self.model, self.data, self.vocabulary, self._facts, user_id, items)
         lines = ["What speaks for them in the history:"]
         for rank, title, *reasons in found.itertuples():
-            said = [reason for reason in reasons if reason] or [
-                "nothing: it has nothing in common with a film of the history"
-            ]
+            said = [reason for reason in reasons if reason] or ["nothing that can be told"]
             lines += [f"{rank:5}  {printable(title)}", *(f"       {printable(reason)}" for reason in said)]
-        return "\n".join(lines + ([f"Names of people: {explain.PARAGRAPHS.attribution}"] if self._names else []))
+        named = any(f"({name})" in line for name in set(self._names.values()) for line in lines)
+        return "\n".join(lines + ([f"Names of people: {explain.PARAGRAPHS.attribution}"] if named else []))
 
     @cached_property
     def _names(self) -> dict[str, str]:

@@ -63,12 +63,12 @@ def require_features(model: Recommender) -> None:
 
 
 def reasons(train: Interactions, user: int, items: np.ndarray) -> np.ndarray:
-    """(K,) for each of (K,) items the item that the user liked (4 stars or more) and whose raters are most alike by cosine.
+    """(K,) for each of (K,) items the item that the user liked (4 stars or more, if there are stars), with the raters most alike.
 
-    -1 where nobody rated both. Items in two binary columns; see Sarwar et al. (2001), item-based collaborative filtering.
+    -1 where nobody rated both. Alike by the cosine of two binary columns: Sarwar et al. (2001), item-based collaborative filtering.
     """
     mine = train.users == user
-    liked = np.unique(train.items[mine & (train.ratings >= LIKED)])
+    liked = np.unique(train.items[mine & ((train.ratings >= LIKED) | (not train.explicit))])
     if not len(liked):
         return np.full(len(items), -1)
     columns, norms = train.binary.tocsc(), np.sqrt(np.maximum(train.item_counts, 1))

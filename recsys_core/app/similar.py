@@ -65,7 +65,7 @@ def require_likeness(kind: type[Recommender]) -> None:
     if not _compares(kind):
         having = ", ".join(name for name, other in MODELS.items() if _compares(other))
         raise StudyError(
-            f"{kind.__name__} has no vectors of films to compare: choose a model that compares films, one of {having}."
+            f"{kind.__name__} does not compare films: choose a model that compares films, one of {having}."
         )
 
 

@@ -137,15 +137,22 @@ def without_hindsight(extract: str) -> str:
 def entity_names(triples: pd.DataFrame, told: pd.DataFrame) -> dict[str, str]:
     """Return names of the graph's directors and actors, which it has none for, as `paragraphs` of their films give them.
 
-    A name is the one that most of the person's films have; where two have as many, or an actor is in one film alone, there is none.
+    A name is the one that more than half of the person's films with names have, and no other person of the relation: those who
+    play beside a star have the star's name in as many films as the star. An actor of one film has none, nor has what begins in
+    small letters ("voices of").
     """
     extracts, casts = told.set_index("item_id")["extract"], told.set_index("item_id")["cast"]
     directors = extracts.map(lambda text: [name.strip() for name in _DIRECTED.findall(text)[:1]])
-    named = {}
+    named: dict[str, str] = {}
     for relation, people, least in (("actor", casts.str.split("|"), 2), ("directed_by", directors, 1)):
         rows = triples[(triples["relation"] == relation) & triples["item_id"].isin(people.index)]
+        found = {}
         for entity, items in rows.groupby("entity")["item_id"]:
-            ranked = Counter(name for item in items for name in set(people[item]) if name).most_common(2)
-            if ranked and ranked[0][1] >= least and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
-                named[str(entity)] = ranked[0][0]
+            told_of = [{name for name in people[item] if name[:1].isupper()} for item in items]
+            ranked = Counter(name for names in told_of for name in names).most_common(2)
+            first = [name for name, count in ranked if count >= least and 2 * count > sum(map(bool, told_of))]
+            if len(first) == 1:
+                found[str(entity)] = first[0]
+        bearers = Counter(found.values())
+        named |= {entity: name for entity, name in found.items() if bearers[name] == 1}
     return named

@@ -267,6 +267,12 @@ def measure_peers(
     known = read_peers()
     chosen = list(names) or list(known)
     refuse_unknown("PEERS", chosen, known)
+    cases = [name for peer in chosen for name in known[peer].cases]
+    if not any(only in name for name in cases):
+        raise StudyError(
+            f"ONLY={only}: no case of {', '.join(chosen)} has this in its name; there are {', '.join(cases)}."
+        )
+    chosen = [peer for peer in chosen if any(only in name for name in known[peer].cases)]
     with tempfile.TemporaryDirectory() as folder:
         data = load("ml-100k")
         write_folds(data, Path(folder))
@@ -292,7 +298,7 @@ def measure_peers(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; errors of the user are one sentence and exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.bench.peers", description=__doc__)
-    parser.add_argument("peers", nargs="*", help="names of scripts in pipeline/peers; none: all")
+    parser.add_argument("peers", nargs="*", help="names of scripts in pipeline/bench/peers; none: all")
     parser.add_argument("--rounds", type=int, default=N_FOLDS, choices=range(1, N_FOLDS + 1), help="folds to run")
     parser.add_argument("--pip-args", default="", help="handed to pip install")
     parser.add_argument("--only", default="", help="only cases with this text in their name; rows of the others stay")
