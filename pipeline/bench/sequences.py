@@ -109,9 +109,10 @@ def onednn_softmax(vectors: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """As `sequences.full_softmax`, which makes its gradients beside the loss, with products by oneDNN."""
     products: Any = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009
     usual, products.fp32_precision = products.fp32_precision, "bf16"
-    loss = SOFTMAX(vectors, weight, targets)
-    products.fp32_precision = usual
-    return loss
+    try:
+        return SOFTMAX(vectors, weight, targets)
+    finally:
+        products.fp32_precision = usual
 
 
 def in_this_way(way: str) -> Any:
@@ -124,13 +125,14 @@ def in_this_way(way: str) -> Any:
 
 
 class CountedBatches:
-    """Another source of batches, which are counted."""
+    """Another source of batches; `n` counts those of its last epoch."""
 
     def __init__(self, batches: Any) -> None:
         self.batches, self.n = batches, 0
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
         """Yield one epoch."""
+        self.n = 0
         for batch in self.batches.epoch(generator):
             self.n += 1
             yield batch
@@ -167,7 +169,7 @@ def run_trial(trial: str, way: str = "") -> dict[str, float]:
         if isinstance(model, NeuralRecommender):
             epoch, batches = epochs_of(model, train)
             times = timed(epoch)
-            n_updates = batches.n / (len(times) + (times[0] <= LONG_S))
+            n_updates = batches.n
         else:
             times = timed(lambda: model.fit(train))
     found = {"epoch_s": float(np.median(times)), "updates": n_updates}
