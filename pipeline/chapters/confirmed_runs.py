@@ -89,7 +89,10 @@ class ConfirmedRuns:
         seed: int = 0,
         history: Interactions | None = None,
     ) -> Recommender:
-        """Fit a copy of a model on rows that are no split's, validated or not; how it began is stored and compared."""
+        """Fit a copy of a model on rows that are no split's, validated or not; how it began is stored and compared.
+
+        What is computed from it belongs into a function given to `keep`, so that it is trained only where nothing is kept.
+        """
         unfinished = self.notebook.stops_early and model.chaotic
         stop_after = model.beginning if unfinished else None
         fitted = copy(model).fit(rows, validation, seed, history, stop_after=stop_after, judge=judge)

@@ -25,13 +25,17 @@ from recsys_core.splits import Split
 
 
 class Experiments:
-    """Runs models for one notebook (`runs`, see `ConfirmedRuns`) and keeps their rows: `results` and, of each user, `users`."""
+    """Runs models for one notebook (`runs`, see `ConfirmedRuns`) and keeps their rows: `results` and, of each user, `users`.
+
+    `train` and `validated` are those of `runs`: they leave no rows.
+    """
 
     def __init__(self, notebook: Notebook, data: MovieLens) -> None:
         self.notebook = notebook
         self.data = data
         self.rows, self.vocabulary = encode(data)
         self.runs = ConfirmedRuns(notebook, data.sha256, self.rows)
+        self.train, self.validated = self.runs.train, self.runs.validated
         self.results = pd.DataFrame()
         self.users = pd.DataFrame()
         self.histories: dict[tuple[str, str], pd.DataFrame] = {}
@@ -76,25 +80,6 @@ class Experiments:
         self.histories |= {key: each.curve for key, each in chosen.items() if each.curve is not None}
         fitted = next(iter(fits.values())).fitted
         return fitted.get(seeds[0], model)
-
-    def validated(self, name: str, model: Recommender, split: Split, seed: int = 0) -> Selection:
-        """What the split's validation rows choose for a model, and the curve by which they do; nothing is measured on test."""
-        return self.runs.validated(name, model, split, seed)
-
-    def train(
-        self,
-        name: str,
-        model: Recommender,
-        rows: Interactions,
-        validation: Interactions | None = None,
-        seed: int = 0,
-        history: Interactions | None = None,
-    ) -> Recommender:
-        """Fit a copy of a model on rows that are no split's and return it, see `ConfirmedRuns.train`.
-
-        What is computed from it belongs into a function given to `keep`, so that it is trained only where nothing is kept.
-        """
-        return self.runs.train(name, model, rows, validation, seed, history)
 
     def _splits(self, name: str, model: Recommender, protocols: Sequence[str | Split], seeds: list[int]) -> list[Split]:
         for what, values in (("seeds", seeds), ("protocols", protocols)):
