@@ -1,0 +1,114 @@
+"""Published numbers beside what the same files give here: what counts as reached, as a table and as a figure.
+
+The band of a published number lies from `below` under it to `above` over it; without a band it is there to be compared, and no
+verdict is passed. The interval of ours is that over users, of the mean over seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from pipeline.chapters import plots
+from pipeline.chapters.comparisons import named
+
+MEASURED = ("hit_ratio@10", "ndcg@10")
+REACHED, BELOW, ABOVE, CONTEXT = "reached", "below", "above", "for comparison"
+VERDICTS = {REACHED: plots.GREEN, ABOVE: plots.BLUE, BELOW: plots.VERMILION, CONTEXT: plots.GREY}
+
+
+def reference_name(model: str) -> str:
+    """The name under which reports/references.csv has a model: "MLP-3, k = 8" is `mlp_3_k_8`."""
+    return re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")
+
+
+def beside_published(published: pd.DataFrame, board: pd.DataFrame, metrics: Sequence[str] = MEASURED) -> pd.DataFrame:
+    """A line for each published figure of a model on the board: both values, ours with its interval and its seeds, the verdict.
+
+    `published` has name, source, metric, value, below and above, `board` is a leaderboard. Columns: model, source, metric,
+    published, least and most (of the band), ours, low, high, sd (over seeds), seeds, difference, inside (the published value lies
+    in our interval) and verdict. Models follow the board, and a model's published figures their own order.
+    """
+    lines = []
+    for model in board.to_dict("records"):
+        mine = published[published["name"] == reference_name(str(model["model"]))]
+        for told in mine[mine["metric"].isin(metrics)].to_dict("records"):
+            metric, value = told["metric"], float(told["value"])
+            low, high = (model.get(f"{metric} {end}", np.nan) for end in ("low", "high"))
+            ours, least, most = float(model[metric]), value - told["below"], value + told["above"]
+            line = {"model": model["model"], "source": told["source"], "metric": metric, "published": value}
+            line |= {"least": least, "most": most, "ours": ours, "low": low, "high": high}
+            line |= {"sd": model.get(f"{metric} sd", np.nan), "seeds": model["seeds"], "difference": ours - value}
+            lines.append(line | {"inside": low <= value <= high, "verdict": verdict(ours, least, most)})
+    return pd.DataFrame(lines)
+
+
+def verdict(ours: float, least: float, most: float) -> str:
+    """Whether a value lies in a band, below or above it; without one (NaN) it stands beside the published one and no more."""
+    if np.isnan(least) or np.isnan(most):
+        return CONTEXT
+    return BELOW if ours < least else ABOVE if ours > most else REACHED
+
+
+def in_one(verdicts: pd.Series) -> str:
+    """The verdict on a model of those on its metrics: reached where all are, else the first that is not."""
+    missed = verdicts[verdicts != REACHED]
+    return REACHED if missed.empty else str(missed.iloc[0])
+
+
+def parity_table(lines: pd.DataFrame, minutes: pd.Series, metrics: Sequence[str] = MEASURED) -> pd.DataFrame:
+    """The lines of `beside_published` as texts, one a model and source: published, ours, interval, seeds, verdict, minutes.
+
+    `minutes` are those of a model's runs, by model.
+    """
+    table = []
+    for (model, source), mine in lines.groupby(["model", "source"], sort=False):
+        values = mine.set_index("metric").reindex(list(metrics))
+        spans = [f"{low:.3f}–{high:.3f}" for low, high in values[["low", "high"]].to_numpy()]
+        line: dict[str, object] = {
+            "model": model,
+            "source": source,
+            "published": " / ".join(f"{v:.3f}" for v in values["published"]),
+        }
+        line |= {"ours": " / ".join(f"{value:.3f}" for value in values["ours"]), "interval": " / ".join(spans)}
+        line |= {"seeds": int(mine["seeds"].iloc[0]), "verdict": in_one(mine["verdict"])}
+        table.append(line | {"minutes": minutes.get(model, np.nan)})
+    return pd.DataFrame(table)
+
+
+def figure(lines: pd.DataFrame, title: str, metrics: Sequence[str] = MEASURED) -> Figure:
+    """Ours as a dot with its interval, the published value as a line across its band, one row a model and source."""
+    rows = list(dict.fromkeys(zip(lines["model"], lines["source"])))
+    figure, sides = plt.subplots(1, 2, figsize=(plots.WIDTH_INCHES + 2.5, 1.7 + 0.42 * len(rows)), sharey=True)
+    for axes, metric in zip(sides, metrics):
+        for line in lines[lines["metric"] == metric].to_dict("records"):
+            row, shade = rows.index((line["model"], line["source"])), VERDICTS[line["verdict"]]
+            if line["verdict"] != CONTEXT:
+                axes.barh(row, line["most"] - line["least"], left=line["least"], color="#E6E6E6", height=0.7)
+            axes.plot([line["published"]] * 2, [row - 0.35, row + 0.35], color="black", linewidth=1.8)
+            axes.hlines(row, line["low"], line["high"], color=shade, linewidth=3, alpha=0.45)
+            axes.plot(line["ours"], row, "o", color=shade, markersize=7)
+        axes.set_xlabel(named(metric))
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(left=False)
+    sides[0].set_yticks(range(len(rows)), [f"{model}\n{source}" for model, source in rows], fontsize=8.5)
+    sides[0].set_ylim(len(rows) - 0.4, -0.6)
+    _legend(figure, lines)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
+    return figure
+
+
+def _legend(figure: Figure, lines: pd.DataFrame) -> None:
+    """What dots, lines and bands are; of the verdicts those that were passed."""
+    passed = [(word, shade) for word, shade in VERDICTS.items() if word in set(lines["verdict"])]
+    handles: list[Artist] = [plt.Line2D([], [], color=shade, marker="o", linewidth=3, alpha=0.7) for _, shade in passed]
+    handles += [plt.Line2D([], [], color="black", linewidth=1.8), plt.Rectangle((0, 0), 1, 1, color="#E6E6E6")]
+    labels = [f"ours, {word}" for word, _ in passed] + ["published", "what counts as reached"]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
