@@ -20,8 +20,8 @@ test: export RECSYS_SCRATCH := reports/executed/test/scratch
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
-study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study JOBS=2 REPLACE=1 PIP_ARGS=]
-	@exec $(RUN) study --profile="$${PROFILE:-study}" --jobs="$${JOBS:-2}" --replace="$$REPLACE"
+study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study NOTEBOOK= JOBS=2 REPLACE=1 PIP_ARGS=]
+	@exec $(RUN) study --profile="$${PROFILE:-study}" --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}" --replace="$$REPLACE"
 
 store: environment  ## run notebooks and store what they train: NOTEBOOK="30_ncf 35_ncf_depth", or all [JOBS=2]
 	@exec $(RUN) store --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}"

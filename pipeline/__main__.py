@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("--full", default="", help="1: every seed of every protocol")
     for each in (study, store, verify):
         each.add_argument("--jobs", default="2", help="notebooks side by side")
-    for each in (store, verify):
+    for each in (study, store, verify):
         each.add_argument("--notebooks", default="", help="names, separated by spaces; none: all")
     batch = commands.add_parser("rerun", help="run one notebook with other parameters, once per seed")
     batch.add_argument("notebook")
@@ -46,7 +46,7 @@ def study_command(options: argparse.Namespace) -> None:
     jobs_at_once, replace = at_least_one("JOBS", options.jobs), is_on("REPLACE", options.replace)
     study = Study(ROOT)
     refuse_unknown("PROFILE", options.profile, study.profiles)  # `store` and `verify` are commands of their own
-    run_profile(study, options.profile, jobs_at_once, replace=replace)
+    run_profile(study, options.profile, jobs_at_once, options.notebooks.split(), replace)
 
 
 def stored_command(options: argparse.Namespace) -> None:

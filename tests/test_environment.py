@@ -245,7 +245,15 @@ def test_make_passes_on_what_was_typed_spaces_and_dollars_included(tmp_path):
     assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "rerun", *words]
     assert f"--ServerApp.root_dir={folder}" in make(folder, "lab", "VENV=my $x env").stdout.splitlines()
     done = make(folder, "study", "VENV=my $x env", "PROFILE=a b", "JOBS=$x", "REPLACE=1")
-    assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "study", "--profile=a b", "--jobs=$x", "--replace=1"]
+    assert done.stdout.splitlines()[3:] == [
+        "-m",
+        "pipeline",
+        "study",
+        "--profile=a b",
+        "--notebooks=",
+        "--jobs=$x",
+        "--replace=1",
+    ]
     done = make(folder, "verify", "VENV=my $x env", "NOTEBOOK=30_ncf 36_neumf", "JOBS=")
     words = ["--notebooks=30_ncf 36_neumf", "--full=", "--jobs=2"]
     assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "verify", *words]

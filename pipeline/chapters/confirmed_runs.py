@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from copy import copy
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from torch.backends.cpu import get_cpu_capability
@@ -21,6 +23,7 @@ from recsys_core.models.base import Recommender, fingerprint
 from recsys_core.splits import Split
 from recsys_core.train import resolve_device
 
+CHECKPOINTS = Path("reports/executed/checkpoints")
 LEAST_SEEDS = 3  # stored of a network's main split, so that its spread is known, where fewer are reported
 NO_METRICS = pd.DataFrame(columns=METRIC_COLUMNS)
 
@@ -49,7 +52,7 @@ class ConfirmedRuns:
         self.notebook = notebook
         self.data_sha256 = data_sha256
         self.columns = columns_of(rows)
-        self.store = Store(notebook.root)
+        self.store = Store(notebook.root, notebook.part)
         self.gate = Gate(notebook.root, self.store, notebook.note)
         self.measured: set[str] = set()
 
@@ -72,11 +75,11 @@ class ConfirmedRuns:
             return stored
         if stored is None and self.notebook.is_strict:
             raise StudyError(self._missing(f"the selection of {name}, seed {seed}"))
-        fresh = selected(model, split, seed)
+        fresh = selected(model, split, seed, self._checkpoint(identity, f"selection-{seed}"))
         if stored is not None:
             self._contradictions(self.gate.passes(self.gate.paths(f"{name}, selection", stored.path, fresh.path)))
             return stored
-        if self.notebook.policy == "write":
+        if self.notebook.writes:
             return self.store.add(identity, name, selections={seed: fresh}).selections[seed]
         return fresh
 
@@ -94,16 +97,17 @@ class ConfirmedRuns:
         What is computed from it belongs into a function given to `keep`, so that it is trained only where nothing is kept.
         """
         unfinished = self.notebook.stops_early and model.chaotic
-        stop_after = model.beginning if unfinished else None
-        fitted = copy(model).fit(rows, validation, seed, history, stop_after=stop_after, judge=judge)
-        began, exact = fitted.history_, {"rows": rows_sha256(rows)}
+        exact = {"rows": rows_sha256(rows)}
+        where, variant = exact["rows"][:12] + self._attributes(rows), "" if validation is None else "validated"
+        identity = self._identity(model, where, "fit", variant)
+        stop_after, checkpoint = model.beginning if unfinished else None, self._checkpoint(identity, f"{seed}")
+        fitted = copy(model).fit(rows, validation, seed, history, checkpoint, stop_after, judge)
+        began = fitted.history_
         path = {} if began is None else began.path
         if not path or not self.notebook.is_default:
             return fitted
         if began is not None and began.first_batch:
             exact["first batch"] = began.first_batch
-        where, variant = exact["rows"][:12] + self._attributes(rows), "" if validation is None else "validated"
-        identity = self._identity(model, where, "fit", variant)
         stored = self.store.cell(identity).runs.get(seed)
         fresh = Run(seed, NO_METRICS, None, {}, path, exact, self._made_by())
         if stored is not None and not self.notebook.replace:
@@ -117,7 +121,8 @@ class ConfirmedRuns:
     def fits(self, model: Recommender, split: Split, cell: Cell) -> Fits:
         """What is to be fitted of a model on a split, ended early where the policy compares beginnings alone."""
         unfinished = self.notebook.stops_early and model.chaotic
-        return Fits(model, split, cell.selections, model.beginning if unfinished else None)
+        checkpoint = partial(self._checkpoint, cell.identity)
+        return Fits(model, split, cell.selections, model.beginning if unfinished else None, checkpoint)
 
     def check_measuring(self, split: Split) -> None:
         """Compare what given scores are worth under this split with what is stored: mask, ranks, metrics and rows at once."""
@@ -130,7 +135,7 @@ class ConfirmedRuns:
         fresh = self._measured(fits, split, 0)
         if 0 in cell.runs and not self.notebook.replace:
             self._contradictions(self.gate.passes(self.gate.given(name, cell.runs[0], fresh)))
-        elif self.notebook.policy == "write" or self.notebook.replace:
+        elif self.notebook.writes or self.notebook.replace:
             self.store.add(identity, name, [replace(fresh, users=None)])
         else:
             raise StudyError(self._missing(name))
@@ -150,11 +155,26 @@ class ConfirmedRuns:
         if wrong and not self.notebook.is_strict:
             fits.forget()
             cell, again, missing = Cell(cell.identity), {}, seeds
-        added = [self._measured(fits, split, seed) for seed in missing]
+        added = [self._added(what, cell, fits, split, seed) for seed in missing]
         added += [self._filled(cell, run) for seed, run in again.items() if seed not in missing]
-        if policy == "write" or (self.notebook.replace and self.notebook.is_default):
+        if self.notebook.writes or (self.notebook.replace and self.notebook.is_default):
             return self.store.add(cell.identity, what, added, fits.selections if fits.model.chooses else None)
         return self._with(cell, fits, added if not cell.runs or wrong else added[: len(missing)])
+
+    def _added(self, what: str, cell: Cell, fits: Fits, split: Split, seed: int) -> Run:
+        """A run that was not stored; it is stored at once, and what validation chose before it: who is stopped loses one run."""
+        fits.selection(seed)
+        if self.notebook.writes and fits.model.chooses:
+            self.store.add(cell.identity, what, selections=fits.selections)
+        run = self._measured(fits, split, seed)
+        if self.notebook.writes:
+            self.store.add(cell.identity, what, [run])
+        return run
+
+    def _checkpoint(self, identity: Identity, what: str) -> Path | None:
+        """Where a training keeps how far it is, under the policy that continues what was stopped."""
+        resumes = self.notebook.policy == "resume"
+        return self.notebook.root / CHECKPOINTS / f"{identity.key}-{what}.checkpoint" if resumes else None
 
     def _filled(self, cell: Cell, fresh: Run) -> Run:
         """A stored run with how its training began, if that is not known yet; the fresh one where it is to take its place."""
@@ -179,7 +199,7 @@ class ConfirmedRuns:
         policy = self.notebook.policy
         if policy == "all" or (policy == "main" and main):
             return seeds
-        return seeds[:1] if main else []
+        return seeds[:1] if main and policy != "resume" else []
 
     def _measured(self, fits: Fits, split: Split, seed: int) -> Run:
         """Train (or take) the model of a seed and measure it, unless its training was ended before."""
@@ -192,7 +212,8 @@ class ConfirmedRuns:
             exact["first batch"] = history.first_batch
         asked = fits.model if fits.protocol.leaks else model
         facts = {"epochs": getattr(asked, "epochs", 0), "parameters": model.n_parameters}
-        return Run(seed, summary, users, facts, {} if history is None else history.path, exact, self._made_by())
+        path = {} if history is None else history.path
+        return Run(seed, summary, users, facts, path, exact, self._made_by(), fits.seconds[seed])
 
     def _checked(self, what: str, cell: Cell, fits: Fits, fresh: dict[int, Run]) -> list[Check]:
         """What of fresh runs contradicts the stored ones; an unfinished model is compared by how it began."""

@@ -14,11 +14,10 @@ from pipeline.chapters.confirmed_runs import ConfirmedRuns
 from pipeline.chapters.fits import Fits
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import CELL, with_counts
-from pipeline.chapters.store import Cell, Selection
+from pipeline.chapters.store import Cell, Run, Selection
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
-from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender, fingerprint
 from recsys_core.protocols import PROTOCOLS
 from recsys_core.splits import Split
@@ -110,7 +109,11 @@ class Experiments:
             "settings_sha256": fingerprint({k: v for k, v in model.hyperparameters.items() if k != "device"})[:12],
         }
         for run in (cell.runs[seed] for seed in seeds):
-            provenance = identity | {"versions": run.made_by["versions"], "device": cell.identity.device}
+            provenance: dict[str, Any] = identity | {
+                "versions": run.made_by["versions"],
+                "device": cell.identity.device,
+            }
+            provenance |= {"seconds": _seconds(cell, run)} if self.notebook.part else {}
             rows = run.metrics.assign(seed=run.seed, **labels, **kind, **run.facts, **provenance)
             self.results = pd.concat([self.results, with_counts(rows)], ignore_index=True)
         users = cell.users_of(seeds)
@@ -175,9 +178,9 @@ class Experiments:
         """Keyword arguments of a model, see `Notebook.hyperparameters`."""
         return self.notebook.hyperparameters(model, settings)
 
-    def keep(self, name: str, value: Any, within: float | None = None) -> Any:
+    def keep(self, name: str, value: Any, within: float | None = None, made_from: Any = None) -> Any:
         """A value that was computed from trained models, as it is kept, see `Notebook.keep`."""
-        return self.notebook.keep(name, value, within)
+        return self.notebook.keep(name, value, within, made_from)
 
     def save(self) -> None:
         """Write the notebook's results and per-user values."""
@@ -186,6 +189,12 @@ class Experiments:
         if len(self.users):
             first = [*CELL, "user"]
             self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])
+
+
+def _seconds(cell: Cell, run: Run) -> float:
+    """Processor time of a run and of what chose its epoch; NaN where one of them is not known."""
+    parts = [run.seconds, *(each.seconds for each in cell.selections.values())]
+    return float("nan") if None in parts else float(sum(part for part in parts if part is not None))
 
 
 def open_study(name: str, variables: dict[str, Any]) -> Experiments:

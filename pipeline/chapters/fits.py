@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
+from functools import partial
+from pathlib import Path
+from time import process_time
 
 import pandas as pd
 
@@ -19,16 +23,23 @@ class Fits:
 
     Validation chooses on the training rows with seed 0; the models learn from these and the validation rows. Under a protocol that
     leaks as a report did, validation chooses for each seed, and the model learns from the training rows alone. What is chosen
-    already is given as `selections`; `stop_after` see `Recommender.fit`.
+    already is given as `selections`; `stop_after` see `Recommender.fit`; `checkpoint` says where a training keeps how far it is, so
+    that it can go on when it was stopped.
     """
 
     def __init__(
-        self, model: Recommender, split: Split, selections: dict[int, Selection], stop_after: int | None
+        self,
+        model: Recommender,
+        split: Split,
+        selections: dict[int, Selection],
+        stop_after: int | None,
+        checkpoint: Callable[[str], Path | None] = lambda what: None,
     ) -> None:
-        self.model, self.split, self.stop_after = model, split, stop_after
+        self.model, self.split, self.stop_after, self.checkpoint = model, split, stop_after, checkpoint
         self.protocol = PROTOCOLS[split.protocol]
         self.selections = dict(selections)
         self.fitted: dict[int, Recommender] = {}
+        self.seconds: dict[int, float | None] = {}
 
     def forget(self) -> None:
         """Drop what was chosen and fitted."""
@@ -38,7 +49,7 @@ class Fits:
         """What validation chooses for a seed."""
         key = self.selecting(seed)
         if key not in self.selections:
-            self.selections[key] = selected(self.model, self.split, key)
+            self.selections[key] = selected(self.model, self.split, key, self.checkpoint(f"selection-{key}"))
         return self.selections[key]
 
     def selecting(self, seed: int) -> int:
@@ -53,8 +64,9 @@ class Fits:
     def of(self, seed: int) -> Recommender:
         """The model of a seed."""
         if seed not in self.fitted:
-            model = with_chosen(self.model, self.selection(seed))
-            self.fitted[seed] = model.fit(self.rows, None, seed, stop_after=self.stop_after)
+            model, checkpoint = with_chosen(self.model, self.selection(seed)), self.checkpoint(f"{seed}")
+            fit = partial(model.fit, self.rows, None, seed, checkpoint=checkpoint, stop_after=self.stop_after)
+            self.fitted[seed], self.seconds[seed] = timed(fit, checkpoint)
         return self.fitted[seed]
 
 
@@ -64,11 +76,19 @@ def with_chosen(model: Recommender, selection: Selection) -> Recommender:
     return type(model)(**settings | selection.chosen)
 
 
-def selected(model: Recommender, split: Split, seed: int) -> Selection:
+def timed(fit: Callable[[], Recommender], checkpoint: Path | None) -> tuple[Recommender, float | None]:
+    """A fitted model and the processor time that it took; None where it went on from a checkpoint, of which the rest is known."""
+    resumed, start = checkpoint is not None and checkpoint.exists(), process_time()
+    fitted = fit()
+    return fitted, None if resumed else process_time() - start
+
+
+def selected(model: Recommender, split: Split, seed: int, checkpoint: Path | None = None) -> Selection:
     """Fit on the training rows, validated, and return what the validation rows chose."""
     if not model.chooses or not len(split.validation):
         return Selection({})
-    fitted = copy(model).fit(split.train, split.validation, seed, split.validation_history, judge=judge)
+    rows = (split.train, split.validation, seed, split.validation_history)
+    fitted, seconds = timed(partial(copy(model).fit, *rows, checkpoint=checkpoint, judge=judge), checkpoint)
     history = fitted.history_
     curve = None if history is None or not history.epochs else pd.DataFrame(history.epochs)
-    return Selection(fitted.chosen, curve, {} if history is None else history.path)
+    return Selection(fitted.chosen, curve, {} if history is None else history.path, seconds)

@@ -20,9 +20,9 @@ from recsys_core.files import atomic_path
 FOLDER = Path("reports/stored/kept")
 
 
-def kept_file(root: Path, notebook: str, name: str) -> Path:
-    """Where a notebook's value of this name is kept."""
-    return root / FOLDER / notebook / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.json"
+def kept_file(root: Path, notebook: str, name: str, part: str = "") -> Path:
+    """Where a notebook's value of this name is kept, in the store's part of a stored profile or in the study's own."""
+    return root / FOLDER / part / notebook / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.json"
 
 
 def write(path: Path, value: Any, made_from: str) -> None:

@@ -46,6 +46,7 @@ POLICIES = {
     "main": "all seeds and the selection of a model's first split",
     "all": "everything",
     "write": "the first seed and split of a model, and what is not stored, which is then stored",
+    "resume": "what is not stored, which is then stored, each run at once",
 }
 
 
@@ -64,6 +65,7 @@ class Notebook:
         replace: whether fresh results take the place of stored ones (RECSYS_REPLACE=1).
         log: file that every comparison with the store is written to (in the folder RECSYS_LOG), or None.
         chapter: what its code says that it reads, or None; a run in a scratch folder reads nothing else.
+        part: name of the stored profile whose part of the store it uses; "" for the study's own.
         used, files: keys of the runs that were asked for so far, and files of the store that were read.
     """
 
@@ -78,6 +80,7 @@ class Notebook:
     replace: bool = False
     log: Path | None = None
     chapter: Chapter | None = field(default=None, repr=False)
+    part: str = ""
     used: set[str] = field(default_factory=set, repr=False)
     files: set[Path] = field(default_factory=set, repr=False)
 
@@ -107,7 +110,8 @@ class Notebook:
         log = root / folder / f"{name}.csv" if (folder := os.environ.get("RECSYS_LOG")) else None
         base, replace = scratch or root, os.environ.get("RECSYS_REPLACE") == "1"
         places, chapter = (base / output, base / figures / name), study.chapter(name)
-        return cls(name, parameters, profile, *places, root, policy, scratch, replace, log, chapter)
+        part = study.part(profile)
+        return cls(name, parameters, profile, *places, root, policy, scratch, replace, log, chapter, part)
 
     @property
     def is_default(self) -> bool:
@@ -197,22 +201,29 @@ class Notebook:
     @property
     def is_strict(self) -> bool:
         """Whether a run that is not stored, or contradicts what is stored, is an error."""
-        return self.policy not in ("free", "write")
+        return self.policy not in ("free", "write", "resume")
 
-    def keep(self, name: str, value: Any, within: float | None = None) -> Any:
+    @property
+    def writes(self) -> bool:
+        """Whether what is not stored is added to the store."""
+        return self.policy in ("write", "resume")
+
+    def keep(self, name: str, value: Any, within: float | None = None, made_from: Any = None) -> Any:
         """Return a value that was computed from trained models, as it is kept where the fresh one agrees with it.
 
         `value` may be a function without arguments: it is called where nothing is kept, where fresh values replace
         kept ones, and under the policies main, all. Kept and fresh numbers may differ by `within`; None is for what cannot be
         compared, such as the coordinates of a map. What is made from other runs or parameters than the kept value takes its place
-        under the policy write. Values of a run with other parameters than the default ones are not kept.
+        under the policies write and resume; `made_from` says what it follows from, where that is less than all parameters and all
+        runs so far. Nothing is kept with other parameters than the default ones or those of a stored profile.
 
         Raises:
             StudyError: nothing is kept, or it was made from other runs, or it differs, where the policy allows neither.
         """
-        if not self.is_default:
+        if not (self.is_default or self.part):
             return value() if callable(value) else value
-        path, made_from = kept.kept_file(self.root, self.name, name), self.made_from
+        path = kept.kept_file(self.root, self.name, name, self.part)
+        made_from = self.made_from if made_from is None else digest(made_from)[:16]
         self.uses("", path)
         stored = kept.read(path)
         same = stored is not None and stored[1] == made_from
@@ -224,7 +235,7 @@ class Notebook:
         fresh = kept.decoded(kept.encoded(self._called(value) if callable(value) else value))
         if same and not self.replace and self._agrees(name, stored[0], fresh, within):  # type: ignore[index]
             return stored[0]  # type: ignore[index]
-        if self.policy == "write" or (self.replace and self.policy == "first"):
+        if self.writes or (self.replace and self.policy == "first"):
             kept.write(path, fresh, made_from)
         return fresh
 

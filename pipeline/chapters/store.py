@@ -63,11 +63,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Selection:
-    """What the validation rows chose, the curve by which they did, and how that training began."""
+    """What the validation rows chose, the curve by which they did, how that training began, and its processor time (see `Run`)."""
 
     chosen: dict[str, Any]
     curve: pd.DataFrame | None = None
     path: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Run:
 
     `metrics` has the columns METRIC_COLUMNS; `users` a row per variant and user and a column per metric, or is None where only the
     mean over seeds is known. `facts` are epochs and parameters (None where nothing is counted); `path` and `exact` (hashes of the
-    rows as fitted and of the first batch) are how training began; `made_by` says with which versions and on what.
+    rows as fitted and of the first batch) are how training began; `made_by` says with which versions and on what; `seconds` is the
+    processor time of the training (None: not known).
     """
 
     seed: int
@@ -86,6 +88,7 @@ class Run:
     path: dict[str, float] = field(default_factory=dict)
     exact: dict[str, str] = field(default_factory=dict)
     made_by: dict[str, str] = field(default_factory=dict)
+    seconds: float | None = None
 
     def value(self, metric: str) -> float:
         """Value of a metric, of the first variant by name that has it, whatever their order here; NaN where none has."""
@@ -128,10 +131,10 @@ def mean_over_seeds(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 class Store:
-    """The cells below `root`; two processes may write at once."""
+    """The cells below `root`, or those of a stored profile, its `part`; two processes may write at once."""
 
-    def __init__(self, root: Path) -> None:
-        self.folder = root / FOLDER
+    def __init__(self, root: Path, part: str = "") -> None:
+        self.folder = root / FOLDER / part
 
     def cell(self, identity: Identity) -> Cell:
         """What is stored of an identity, which may be nothing. Raises StudyError for a damaged file and another format."""
@@ -202,6 +205,7 @@ def _written(cell: Cell) -> dict[str, Any]:
             "path": _short(run.path),
             "exact": run.exact,
             "made_by": run.made_by,
+            **_time(run),
         }
         for seed, run in sorted(cell.runs.items())
     }
@@ -210,6 +214,7 @@ def _written(cell: Cell) -> dict[str, Any]:
             "chosen": selection.chosen,
             "curve": None if selection.curve is None else _columns(selection.curve),
             "path": _short(selection.path),
+            **_time(selection),
         }
         for seed, selection in sorted(cell.selections.items())
     }
@@ -234,16 +239,25 @@ def _read(identity: Identity, content: dict[str, Any], users: pd.DataFrame | Non
             run["path"],
             run["exact"],
             run["made_by"],
+            run.get("seconds"),
         )
         for seed, run in content["runs"].items()
     }
     selections = {
         int(seed): Selection(
-            each["chosen"], None if each["curve"] is None else pd.DataFrame(each["curve"]), each["path"]
+            each["chosen"],
+            None if each["curve"] is None else pd.DataFrame(each["curve"]),
+            each["path"],
+            each.get("seconds"),
         )
         for seed, each in content["selections"].items()
     }
     return Cell(identity, content["label"], runs, selections, content["mean_of"], users_of(MEAN))
+
+
+def _time(record: Run | Selection) -> dict[str, float]:
+    """The processor time of a record, where it is known."""
+    return {} if record.seconds is None else {"seconds": round(record.seconds, 1)}
 
 
 def _nested(metrics: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:

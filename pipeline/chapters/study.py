@@ -124,6 +124,10 @@ class Study:
                 return profile
         return None
 
+    def part(self, profile: str | None) -> str:
+        """The part of the store that a profile has to itself, under its name: that of a stored one; "" for any other run."""
+        return profile if profile is not None and self.profiles[profile].get("stored") else ""
+
     def output(self, profile: str | None, parameters: dict[str, Any]) -> tuple[Path, Path]:
         """Folders (output, figures), relative to the root, of a run with these parameters."""
         if profile == "study":

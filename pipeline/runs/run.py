@@ -131,7 +131,7 @@ def start_snakemake(
     return subprocess.Popen(
         [sys.executable, *command.split(), *([f"names={','.join(names)}"] if names else [])],
         cwd=study.root,
-        env=child_environment(study.root) | variables_of(profile, replace),
+        env=child_environment(study.root) | variables_of(profile, replace, is_stored(study, profile)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -140,11 +140,18 @@ def start_snakemake(
     )
 
 
-def variables_of(profile: str, replace: bool) -> dict[str, str]:
+def is_stored(study: Study, profile: str) -> bool:
+    """Whether what a profile, or the profiles that it runs, train is stored."""
+    return any(
+        map(study.part, study.profiles.get(profile, {}).get("profiles", [profile] if profile in study.profiles else []))
+    )
+
+
+def variables_of(profile: str, replace: bool, stored: bool = False) -> dict[str, str]:
     """What tells notebooks which runs to train, whether to replace what is stored, and where to note what they compared."""
     log = {"RECSYS_LOG": f"reports/executed/{profile}/confirmed", "RECSYS_REPLACE": str(int(replace))}
     if profile not in KINDS:
-        return log
+        return log | ({"RECSYS_POLICY": "resume"} if stored else {})
     asked = os.environ.get("RECSYS_POLICY") if profile == "study" else None
     return log | {"RECSYS_POLICY": asked or KINDS[profile].policy}
 

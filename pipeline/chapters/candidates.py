@@ -1,0 +1,69 @@
+"""Several settings of one model: each is judged on validation rows, all of it is kept, and the best goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from time import process_time
+from typing import Any
+
+import pandas as pd
+
+from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.store import described
+from recsys_core import evaluate
+from recsys_core.models.base import Recommender
+from recsys_core.splits import Split
+
+COLUMNS = ["model", "settings", "epochs", "ndcg@10", "minutes", "chosen"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best of several candidates, unfitted, and a line for each of them: see `COLUMNS`; `minutes` of processor time."""
+
+    model: Recommender
+    lines: pd.DataFrame
+
+
+def choose(study: Experiments, name: str, candidates: Sequence[Recommender], split: Split) -> Choice:
+    """The candidate with the best NDCG@10 on the split's validation rows, of which all films not seen are ranked.
+
+    A network counts with its best epoch. Nothing is measured on test, and what was found is kept, so that nothing is fitted twice.
+    """
+    found = [
+        _judged(study, f"{name} {place}" if place else name, model, split) for place, model in enumerate(candidates)
+    ]
+    best = max(range(len(found)), key=lambda place: found[place]["ndcg@10"])
+    lines = [
+        {"model": name, "settings": _told(model)} | line | {"chosen": place == best}
+        for place, (model, line) in enumerate(zip(candidates, found))
+    ]
+    return Choice(candidates[best], pd.DataFrame(lines, columns=COLUMNS))
+
+
+def _judged(study: Experiments, name: str, model: Recommender, split: Split) -> dict[str, float]:
+    """Epochs (0: there are none), NDCG@10 on validation and minutes of one candidate."""
+    if not model.chooses:
+        made_from = [described(model), split.sha256, study.data.sha256]
+        return dict(study.keep(f"{name} on validation", lambda: _solved(model, split), 1e-4, made_from))
+    selection = study.validated(name, model, split)
+    assert selection.curve is not None
+    best = selection.curve.sort_values("ndcg@10", kind="stable").iloc[-1].to_dict()
+    minutes = float("nan") if selection.seconds is None else selection.seconds / 60
+    return {"epochs": int(best["epoch"]), "ndcg@10": float(best["ndcg@10"]), "minutes": minutes}
+
+
+def _solved(model: Recommender, split: Split) -> dict[str, float]:
+    start = process_time()
+    fitted = copy(model).fit(split.train)
+    minutes = (process_time() - start) / 60
+    task = evaluate.RankingTask(split.train, split.validation, cutoffs=(10,))
+    return {"epochs": 0, "ndcg@10": evaluate.mean_ndcg(fitted, task), "minutes": minutes}
+
+
+def _told(model: Recommender) -> str:
+    """The settings that are not at their default, in words."""
+    settings: dict[str, Any] = described(model)["settings"]
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
