@@ -64,9 +64,10 @@ class Tower(PairNet):
     def join(self, user_half: Tensor, item_half: Tensor) -> Tensor:
         """Add up the (H, …) halves and climb the layers above to (…) logits."""
         hidden = item_half + user_half  # always before φ: W_1 x_0 + b_1 here
-        shape, hidden = hidden.shape[1:], hidden.flatten(1)
+        shape = hidden.shape[1:]
         for layer in self.linear[1:]:
-            hidden = torch.addmm(layer.bias[:, None], layer.weight, self.activation(hidden))  # (next H, pairs)
+            hidden = self.activation(hidden).flatten(1)  # a view changed in place costs the backward pass copies
+            hidden = torch.addmm(layer.bias[:, None], layer.weight, hidden)  # (next H, pairs)
         return hidden.view(shape)
 
 
