@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from time import process_time
@@ -16,15 +16,32 @@ from recsys_core import evaluate
 from recsys_core.models.base import Recommender
 from recsys_core.splits import Split
 
+TRIED, CURVE = "tried", "curve"  # roles of rows
 COLUMNS = ["model", "settings", "epochs", "ndcg@10", "minutes", "chosen"]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of several candidates, unfitted, and a line for each of them: see `COLUMNS`; `minutes` of processor time."""
+    """The best of several candidates, unfitted, a line for each of them (see `COLUMNS`; minutes of processor time), and its curve.
+
+    The curve is that of a network by epoch, None for a model that has no epochs.
+    """
 
     model: Recommender
     lines: pd.DataFrame
+    curve: pd.DataFrame | None = None
+
+    def note(self, study: Experiments, name: str, split: Split) -> None:
+        """Add what was tried to the notebook's results, and the curve of the best, as rows of the roles `TRIED` and `CURVE`."""
+        study.note(
+            name,
+            split,
+            TRIED,
+            self.lines.set_index("settings")[["epochs", "ndcg@10", "minutes", "chosen"]].astype(float),
+        )
+        if self.curve is not None:
+            epochs = [f"epoch {epoch:03.0f}" for epoch in self.curve["epoch"]]
+            study.note(name, split, CURVE, self.curve.drop(columns="epoch").set_axis(epochs))
 
 
 def choose(study: Experiments, name: str, candidates: Sequence[Recommender], split: Split) -> Choice:
@@ -37,10 +54,11 @@ def choose(study: Experiments, name: str, candidates: Sequence[Recommender], spl
     ]
     best = max(range(len(found)), key=lambda place: found[place]["ndcg@10"])
     lines = [
-        {"model": name, "settings": _told(model)} | line | {"chosen": place == best}
+        {"model": name, "settings": told(described(model)["settings"])} | line | {"chosen": place == best}
         for place, (model, line) in enumerate(zip(candidates, found))
     ]
-    return Choice(candidates[best], pd.DataFrame(lines, columns=COLUMNS))
+    curve = study.validated(name, candidates[best], split).curve if candidates[best].chooses else None
+    return Choice(candidates[best], pd.DataFrame(lines, columns=COLUMNS), curve)
 
 
 def _judged(study: Experiments, name: str, model: Recommender, split: Split) -> dict[str, float]:
@@ -63,7 +81,6 @@ def _solved(model: Recommender, split: Split) -> dict[str, float]:
     return {"epochs": 0, "ndcg@10": evaluate.mean_ndcg(fitted, task), "minutes": minutes}
 
 
-def _told(model: Recommender) -> str:
-    """The settings that are not at their default, in words."""
-    settings: dict[str, Any] = described(model)["settings"]
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings in words, those that are not at their default as the store describes a model."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())

@@ -14,7 +14,7 @@ from pipeline.chapters.confirmed_runs import ConfirmedRuns
 from pipeline.chapters.fits import Fits
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import CELL, with_counts
-from pipeline.chapters.store import Cell, Run, Selection
+from pipeline.chapters.store import Cell, Selection
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
@@ -113,7 +113,7 @@ class Experiments:
                 "versions": run.made_by["versions"],
                 "device": cell.identity.device,
             }
-            provenance |= {"seconds": _seconds(cell, run)} if self.notebook.part else {}
+            provenance |= {"seconds": run.seconds} if self.notebook.part else {}
             rows = run.metrics.assign(seed=run.seed, **labels, **kind, **run.facts, **provenance)
             self.results = pd.concat([self.results, with_counts(rows)], ignore_index=True)
         users = cell.users_of(seeds)
@@ -136,6 +136,22 @@ class Experiments:
             raise StudyError(f"{name} was not run under {split.protocol} {split.variant}: run it before adding to it.")
         added = [rows.iloc[[0]].assign(metric=metric, value=value) for metric, value in metrics.items()]
         self.results = pd.concat([self.results, *added], ignore_index=True)
+
+    def note(self, name: str, split: Split, role: str, table: pd.DataFrame, **facts: Any) -> None:
+        """Add further rows on a model that was not a run of its own; each line of `table` is a variant, its columns are metrics.
+
+        `role` says what they are, so that no board takes them for runs; `facts` are further columns, such as the epochs.
+        """
+        labels = {
+            "protocol": split.protocol,
+            "dataset": self.data.name,
+            "model": name,
+            "settings": "stated",
+            "role": role,
+        }
+        rows = table.rename_axis("variant").reset_index().melt("variant", var_name="metric")
+        rows = rows.assign(seed=0, n_users=0, n_missing=0, n_fallback=0, parameters=None, **labels, **facts)
+        self.results = pd.concat([self.results, with_counts(rows)], ignore_index=True)
 
     def check(self) -> str:
         """What of this notebook is trained again when the study is made or checked, in a sentence."""
@@ -189,12 +205,6 @@ class Experiments:
         if len(self.users):
             first = [*CELL, "user"]
             self.notebook.save_users(self.users[[*first, *(c for c in self.users if c not in first)]])
-
-
-def _seconds(cell: Cell, run: Run) -> float:
-    """Processor time of a run and of what chose its epoch; NaN where one of them is not known."""
-    parts = [run.seconds, *(each.seconds for each in cell.selections.values())]
-    return float("nan") if None in parts else float(sum(part for part in parts if part is not None))
 
 
 def open_study(name: str, variables: dict[str, Any]) -> Experiments:

@@ -188,6 +188,13 @@ class Notebook:
         """Per-user values beside `read_stored`; may be empty."""
         return self._stored(profile, table_file("users", name), pd.read_parquet)
 
+    def read_stored_rows(self, profile: str, name: str) -> Rows:
+        """Both of these as rows of one class of device, the last by name: CUDA where it is stored; of nothing, where nothing is."""
+        both = self.read_stored(profile, name), self.read_stored_users(profile, name)
+        classes = [frame["device_class"].max() for frame in both if len(frame)]
+        of_one = [frame[frame["device_class"] == max(classes)] if len(frame) else frame for frame in both]
+        return Rows.of(self.save_figure, {name: (of_one[0], of_one[1])})
+
     def _stored(self, profile: str, file: Path, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
         classes = sorted(self._input(f"reports/stored/{profile}").glob("*"))
         frames = [read(each / file).assign(device_class=each.name) for each in classes if (each / file).exists()]

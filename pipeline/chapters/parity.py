@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,8 +17,16 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
+from pipeline.chapters.candidates import told
 from pipeline.chapters.comparisons import named
+from pipeline.chapters.store import Store
+from recsys_core import evaluate
+from recsys_core.interactions import Interactions
+from recsys_core.models.base import Recommender
+from recsys_core.splits import Split
+from recsys_core.train import Validation
 
+ON_TEST, OPENED = "by epoch on test", "opened"  # roles of rows
 MEASURED = ("hit_ratio@10", "ndcg@10")
 REACHED, BELOW, ABOVE, CONTEXT = "reached", "below", "above", "for comparison"
 VERDICTS = {REACHED: plots.GREEN, ABOVE: plots.BLUE, BELOW: plots.VERMILION, CONTEXT: plots.GREY}
@@ -38,11 +47,11 @@ def beside_published(published: pd.DataFrame, board: pd.DataFrame, metrics: Sequ
     lines = []
     for model in board.to_dict("records"):
         mine = published[published["name"] == reference_name(str(model["model"]))]
-        for told in mine[mine["metric"].isin(metrics)].to_dict("records"):
-            metric, value = told["metric"], float(told["value"])
+        for figure in mine[mine["metric"].isin(metrics)].to_dict("records"):
+            metric, value = figure["metric"], float(figure["value"])
             low, high = (model.get(f"{metric} {end}", np.nan) for end in ("low", "high"))
-            ours, least, most = float(model[metric]), value - told["below"], value + told["above"]
-            line = {"model": model["model"], "source": told["source"], "metric": metric, "published": value}
+            ours, least, most = float(model[metric]), value - figure["below"], value + figure["above"]
+            line = {"model": model["model"], "source": figure["source"], "metric": metric, "published": value}
             line |= {"least": least, "most": most, "ours": ours, "low": low, "high": high}
             line |= {"sd": model.get(f"{metric} sd", np.nan), "seeds": model["seeds"], "difference": ours - value}
             lines.append(line | {"inside": low <= value <= high, "verdict": verdict(ours, least, most)})
@@ -80,6 +89,46 @@ def parity_table(lines: pd.DataFrame, minutes: pd.Series, metrics: Sequence[str]
         line |= {"seeds": int(mine["seeds"].iloc[0]), "verdict": in_one(mine["verdict"])}
         table.append(line | {"minutes": minutes.get(model, np.nan)})
     return pd.DataFrame(table)
+
+
+def by_epoch_on_test(model: Recommender, split: Split, seed: int = 0) -> pd.DataFrame:
+    """What a model is worth on the test rows after every epoch: how a paper chose that took the best of these.
+
+    It learns from training and validation rows. Index "epoch 001" …, a column for each of `MEASURED`. Nothing in this study is
+    chosen by it.
+    """
+    found: list[pd.Series] = []
+
+    def judge(model: Recommender, train: Interactions, rows: Interactions, history: Interactions | None) -> Validation:
+        task = evaluate.RankingTask(train, rows, history, split.negatives, cutoffs=(10,))
+
+        def measured() -> float:
+            found.append(evaluate.rank(model, task).users[list(MEASURED)].mean())
+            return float(found[-1][MEASURED[0]])
+
+        return Validation(MEASURED[0], measured, True)
+
+    copy(model).fit(split.refit, split.test, seed, judge=judge)
+    return pd.DataFrame(found).set_axis([f"epoch {epoch:03}" for epoch in range(1, len(found) + 1)])
+
+
+def openings(store: Store, protocol: str) -> dict[str, pd.DataFrame]:
+    """Each time that the test rows were read: of each model the settings of its stored runs (the index) and what was measured.
+
+    Also of settings that are tried no more: what was read once stays in the store. Columns: `MEASURED` (means over seeds), seeds.
+    """
+    found: dict[str, list[pd.Series]] = {}
+    for content in store.contents():
+        runs, identity = content["runs"].values(), content["identity"]
+        if (
+            identity["protocol"] == protocol
+            and runs
+            and (name := content["label"].split(" (")[0])
+            and not name.startswith("given")
+        ):
+            values = {metric: np.mean([run["metrics"][""][metric][0] for run in runs]) for metric in MEASURED}
+            found.setdefault(name, []).append(pd.Series(values | {"seeds": len(runs)}, name=told(identity["settings"])))
+    return {name: pd.DataFrame(lines).sort_index() for name, lines in sorted(found.items())}
 
 
 def figure(lines: pd.DataFrame, title: str, metrics: Sequence[str] = MEASURED) -> Figure:

@@ -21,7 +21,7 @@ FILES = {  # what is called → what it reads
     "read_timings": TIMINGS,
     "read_peers": PEERS,
 }
-STORED = ("read_stored", "read_stored_users")  # of the profile that is their first argument
+STORED = ("read_stored", "read_stored_users", "read_stored_rows")  # of the profile that is their first argument
 
 
 @dataclass(frozen=True)
