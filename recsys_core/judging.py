@@ -36,6 +36,14 @@ def judge_by(
     return Validation(metric, lambda: evaluate.mean_ndcg(model, task), True)
 
 
+def judge_among(
+    negatives: np.ndarray, model: Recommender, train: Interactions, rows: Interactions, history: Interactions | None
+) -> Validation:
+    """As `judge`, by NDCG@10 of a user's one validation row among `negatives` (U, n)."""
+    task = evaluate.RankingTask(train, rows, history, negatives, cutoffs=(10,))
+    return Validation("ndcg@10", lambda: evaluate.mean_ndcg(model, task), True)
+
+
 def measure(model: Recommender, split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure a fitted model on the split's test rows: tidy summary rows and per-user values.
 

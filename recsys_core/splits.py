@@ -33,7 +33,8 @@ class Split:
     """Rows of `interactions` with their roles.
 
     `roles` is (N,) uint8 of Role flags. `held_out` says that the users of validation and test are unknown to training: what is
-    known of them is their history rows (possibly none). `negatives` is (U, 99) item codes for `loo-sampled`, else None.
+    known of them is their history rows (possibly none). `negatives` is (U, 99) item codes for `loo-sampled`, else None; where
+    `among_negatives` is set, validation rows too are ranked among these, as papers do that report such a metric.
     """
 
     interactions: Interactions
@@ -42,6 +43,7 @@ class Split:
     variant: str = ""
     held_out: bool = False
     negatives: np.ndarray | None = None
+    among_negatives: bool = False
 
     def rows(self, roles: Role) -> Interactions:
         """Return the rows that carry any of the given roles."""
@@ -80,7 +82,8 @@ class Split:
     @property
     def sha256(self) -> str:
         """Fingerprint of the protocol, the coded pairs, their roles and the negatives."""
-        digest = hashlib.sha256(f"{self.protocol}|{self.variant}".encode())
+        judged = "|among negatives" if self.among_negatives else ""
+        digest = hashlib.sha256(f"{self.protocol}|{self.variant}{judged}".encode())
         for array in (self.interactions.users, self.interactions.items, self.roles, self.negatives):
             if array is not None:
                 digest.update(array.astype("<i8").tobytes())

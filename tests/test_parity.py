@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import invented_movielens as data
 
 from pipeline.chapters import parity
-from pipeline.chapters.notebook import ROOT
+from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.notebook import ROOT, Notebook
+from recsys_core.judging import measure
+from recsys_core.models.baselines import Popularity
+from recsys_core.models.linear import EASE
+from recsys_core.models.ncf import NCF
 
 PUBLISHED = pd.DataFrame(
     [
@@ -71,3 +79,37 @@ def test_bands_of_the_committed_references_are_given_on_both_sides_and_belong_to
     assert len(banded) > 20 and banded["above"].notna().all() and references["above"].notna().sum() == len(banded)
     assert (banded[["below", "above"]] > 0).all().all() and (pd.to_numeric(banded["reported"]) > banded["below"]).all()
     assert not banded.duplicated(["source", "name", "dataset", "metric"]).any()
+
+
+def small_study(root: Path) -> Experiments:
+    places = (root / "reports/stored/large/cpu", root / "figures")
+    return Experiments(Notebook("48_small", {}, "large", *places, root, "resume", part="large"), data())
+
+
+def test_what_the_test_rows_are_worth_by_epoch_ends_where_a_whole_training_does(tmp_path: Path) -> None:
+    split = small_study(tmp_path).splits("loo-sampled")[0]
+    model = NCF(epochs=3, layers=(8,), device="cpu", learning_rate=0.01)
+    table = parity.by_epoch_on_test(model, split)
+    assert list(table.index) == ["epoch 001", "epoch 002", "epoch 003"]
+    summary, _ = measure(NCF(**model.hyperparameters).fit(split.refit, seed=0), split)
+    whole = summary.set_index("metric")["value"]
+    assert table.loc["epoch 003"].tolist() == pytest.approx([whole[metric] for metric in parity.MEASURED])
+
+
+def test_every_reading_of_the_test_rows_is_logged_also_of_settings_that_were_given_up(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    for strength in (10.0, 1000.0):
+        study.run("EASE (wide)", EASE(regularisation=strength), ["loo-sampled", "loo-full"], [0], main=False)
+    study.run("Popularity", Popularity(), ["loo-sampled"], [0])
+    found = parity.openings(study.runs.store, "loo-sampled")
+    assert list(found) == ["EASE (wide)", "Popularity"]
+    assert list(found["EASE (wide)"].index) == ["regularisation 10.0", "regularisation 1000.0"]
+    assert found["EASE (wide)"]["seeds"].tolist() == [1, 1]
+    values = study.results.query("protocol == 'loo-sampled' and model == 'Popularity' and metric == 'ndcg@10'")["value"]
+    assert found["Popularity"]["ndcg@10"].iloc[0] == pytest.approx(values.iloc[0])
+
+
+def test_the_figure_of_orders_names_each_model_on_both_sides_with_its_last_value():
+    orders = pd.DataFrame({"a, b": [0.1, 0.3], "c": [0.2, 0.1]}, index=["one", "two"])
+    texts = [text.get_text() for text in parity.orders_figure(orders, "A title").axes[0].texts]
+    assert texts == ["one", "one, 0.200", "two", "two, 0.100"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.store import FOLDER
 from pipeline.chapters.study import Study
 from pipeline.runs.run import is_stored, variables_of
+from recsys_core.evaluate import RankingTask, mean_ndcg
 from recsys_core.models.base import Recommender
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
@@ -113,7 +115,8 @@ def test_a_training_that_is_stopped_goes_on_from_its_last_epoch(
     assert resumed.results["value"].tolist() == whole.results["value"].tolist()
     assert not list((tmp_path / CHECKPOINTS).iterdir())
     # of what went on from a checkpoint, only a part of the time is known
-    assert resumed.results["seconds"].isna().all() and whole.results["seconds"].notna().all()
+    times = [each.runs.cell(ncf(), each.splits(PROTOCOLS[0])[0]).selections[0].seconds for each in (resumed, whole)]
+    assert times[0] is None and times[1] is not None and whole.results["seconds"].notna().all()
 
 
 def test_runs_of_a_stored_profile_are_apart_from_the_studys_and_only_the_policy_that_writes_adds_to_them(
@@ -164,3 +167,21 @@ def test_notebooks_of_stored_profiles_and_of_what_runs_these_are_told_to_resume(
     ] * 3
     assert variables_of("ml-1m", False, True)["RECSYS_POLICY"] == "resume"
     assert "RECSYS_POLICY" not in variables_of("smoke", False)
+
+
+def test_validation_among_the_splits_negatives_is_another_selection_than_by_the_whole_catalogue(tmp_path: Path) -> None:
+    runs = study(tmp_path)
+    whole = runs.splits("loo-sampled")[0]
+    among = replace(whole, among_negatives=True)
+    assert among.sha256 != whole.sha256
+    by_all, by_few = (choose(runs, "EASE", [EASE(regularisation=10.0)], each).lines for each in (whole, among))
+    fitted = EASE(regularisation=10.0).fit(whole.train)
+    for lines, negatives in ((by_all, None), (by_few, whole.negatives)):
+        task = RankingTask(whole.train, whole.validation, negatives=negatives, cutoffs=(10,))
+        assert lines["ndcg@10"].iloc[0] == pytest.approx(mean_ndcg(fitted, task))
+    curves = [choose(runs, "NCF", [ncf()], each).curve for each in (whole, among)]
+    model = ncf(epochs=1).fit(whole.train)
+    for curve, negatives in zip(curves, (None, whole.negatives)):
+        assert curve is not None
+        task = RankingTask(whole.train, whole.validation, negatives=negatives, cutoffs=(10,))
+        assert curve["ndcg@10"][0] == pytest.approx(mean_ndcg(model, task))

@@ -45,13 +45,11 @@ class Choice:
 
 
 def choose(study: Experiments, name: str, candidates: Sequence[Recommender], split: Split) -> Choice:
-    """The candidate with the best NDCG@10 on the split's validation rows, of which all films not seen are ranked.
+    """The candidate with the best NDCG@10 on the split's validation rows, among all films not seen or as the split says.
 
     A network counts with its best epoch. Nothing is measured on test, and what was found is kept, so that nothing is fitted twice.
     """
-    found = [
-        _judged(study, f"{name} {place}" if place else name, model, split) for place, model in enumerate(candidates)
-    ]
+    found = [_judged(study, name, place, model, split) for place, model in enumerate(candidates)]
     best = max(range(len(found)), key=lambda place: found[place]["ndcg@10"])
     lines = [
         {"model": name, "settings": told(described(model)["settings"])} | line | {"chosen": place == best}
@@ -61,11 +59,12 @@ def choose(study: Experiments, name: str, candidates: Sequence[Recommender], spl
     return Choice(candidates[best], pd.DataFrame(lines, columns=COLUMNS), curve)
 
 
-def _judged(study: Experiments, name: str, model: Recommender, split: Split) -> dict[str, float]:
+def _judged(study: Experiments, name: str, place: int, model: Recommender, split: Split) -> dict[str, float]:
     """Epochs (0: there are none), NDCG@10 on validation and minutes of one candidate."""
     if not model.chooses:
         made_from = [described(model), split.sha256, study.data.sha256]
-        return dict(study.keep(f"{name} on validation", lambda: _solved(model, split), 1e-4, made_from))
+        kept_as = f"{name}, candidate {place}"
+        return dict(study.keep(kept_as, lambda: _solved(model, split), 1e-4, made_from))
     selection = study.validated(name, model, split)
     assert selection.curve is not None
     best = selection.curve.sort_values("ndcg@10", kind="stable").iloc[-1].to_dict()
@@ -77,7 +76,8 @@ def _solved(model: Recommender, split: Split) -> dict[str, float]:
     start = process_time()
     fitted = copy(model).fit(split.train)
     minutes = (process_time() - start) / 60
-    task = evaluate.RankingTask(split.train, split.validation, cutoffs=(10,))
+    negatives = split.negatives if split.among_negatives else None
+    task = evaluate.RankingTask(split.train, split.validation, negatives=negatives, cutoffs=(10,))
     return {"epochs": 0, "ndcg@10": evaluate.mean_ndcg(fitted, task), "minutes": minutes}
 
 

@@ -153,6 +153,11 @@ class Experiments:
         rows = rows.assign(seed=0, n_users=0, n_missing=0, n_fallback=0, parameters=None, **labels, **facts)
         self.results = pd.concat([self.results, with_counts(rows)], ignore_index=True)
 
+    def note_users(self, name: str, split: Split, table: pd.DataFrame) -> None:
+        """Add per-user values (user, variant and a column per metric) that are of no run of its own; see `note`."""
+        labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": "stated"}
+        self.users = pd.concat([self.users, table.assign(**labels)], ignore_index=True)
+
     def check(self) -> str:
         """What of this notebook is trained again when the study is made or checked, in a sentence."""
         runs = {tuple(row) for row in self.results[["model", "settings", "protocol"]].itertuples(index=False)}

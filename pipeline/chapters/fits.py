@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.chapters.store import Selection
 from recsys_core.interactions import Interactions
-from recsys_core.judging import judge
+from recsys_core.judging import judge, judge_among
 from recsys_core.models.base import Recommender
 from recsys_core.protocols import PROTOCOLS
 from recsys_core.splits import Split
@@ -88,7 +88,8 @@ def selected(model: Recommender, split: Split, seed: int, checkpoint: Path | Non
     if not model.chooses or not len(split.validation):
         return Selection({})
     rows = (split.train, split.validation, seed, split.validation_history)
-    fitted, seconds = timed(partial(copy(model).fit, *rows, checkpoint=checkpoint, judge=judge), checkpoint)
+    judges = partial(judge_among, split.negatives) if split.among_negatives else judge
+    fitted, seconds = timed(partial(copy(model).fit, *rows, checkpoint=checkpoint, judge=judges), checkpoint)
     history = fitted.history_
     curve = None if history is None or not history.epochs else pd.DataFrame(history.epochs)
     return Selection(fitted.chosen, curve, {} if history is None else history.path, seconds)

@@ -103,6 +103,18 @@ def users_by_order(
     return pd.concat([users.assign(model=f"{learnt}{ARROW}{order}") for order, users in ranked.items()])
 
 
+def reading_every_order(
+    model: Recommender, learnt: str, split: Split, seed: int, read: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Per-user values on the test rows of a model that learnt from the order `learnt`, reading each of these orders.
+
+    Columns: user, variant ("learnt → read") and the metrics.
+    """
+    task = evaluate.RankingTask(split.refit, split.test, cutoffs=(10,))
+    users = users_by_order(model, learnt, histories_by_order(split, seed, read), task)
+    return users.rename(columns={"model": "variant"})[["user", "variant", *metrics]].round(5).reset_index(drop=True)
+
+
 def grid(values: pd.Series) -> pd.DataFrame:
     """Values by "learnt → read" as a table: a row for each order that was learnt, a column for each that was read."""
     cells = pd.DataFrame([str(name).split(ARROW) for name in values.index], columns=["trained on", "tested on"])

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from pipeline.chapters import plots
 from pipeline.chapters.candidates import told
 from pipeline.chapters.comparisons import named
+from pipeline.chapters.gate import GivenScores
 from pipeline.chapters.store import Store
 from recsys_core import evaluate
 from recsys_core.interactions import Interactions
@@ -120,14 +121,12 @@ def openings(store: Store, protocol: str) -> dict[str, pd.DataFrame]:
     found: dict[str, list[pd.Series]] = {}
     for content in store.contents():
         runs, identity = content["runs"].values(), content["identity"]
-        if (
-            identity["protocol"] == protocol
-            and runs
-            and (name := content["label"].split(" (")[0])
-            and not name.startswith("given")
-        ):
-            values = {metric: np.mean([run["metrics"][""][metric][0] for run in runs]) for metric in MEASURED}
-            found.setdefault(name, []).append(pd.Series(values | {"seeds": len(runs)}, name=told(identity["settings"])))
+        if identity["protocol"] != protocol or identity["model"] == GivenScores.__name__ or not runs:
+            continue
+        values = {metric: np.mean([run["metrics"][""][metric][0] for run in runs]) for metric in MEASURED}
+        name = re.sub(r" \(stated\).*", "", content["label"])
+        line = pd.Series(values | {"seeds": len(runs)}, name=told(identity["settings"]))
+        found.setdefault(name, []).append(line)
     return {name: pd.DataFrame(lines).sort_index() for name, lines in sorted(found.items())}
 
 
@@ -161,3 +160,22 @@ def _legend(figure: Figure, lines: pd.DataFrame) -> None:
     handles += [plt.Line2D([], [], color="black", linewidth=1.8), plt.Rectangle((0, 0), 1, 1, color="#E6E6E6")]
     labels = [f"ours, {word}" for word, _ in passed] + ["published", "what counts as reached"]
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def orders_figure(orders: pd.DataFrame, title: str) -> Figure:
+    """The rank of each model (a row) by each column of values, the best on top, joined by a line from column to column."""
+    ranks = orders.rank(ascending=False, method="first")
+    figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES + 1.5, 1.6 + 0.36 * len(ranks)))
+    for model, shade in plots.shades(ranks.index.tolist()).items():
+        places = ranks.loc[model].to_numpy()
+        axes.plot(range(len(places)), places, "o-", color=shade, markersize=6)
+        axes.annotate(str(model), (0, places[0]), (-10, 0), textcoords="offset points", ha="right", va="center")
+        end = f"{model}, {orders.loc[model].iloc[-1]:.3f}"
+        axes.annotate(end, (len(places) - 1, places[-1]), (10, 0), textcoords="offset points", va="center")
+    axes.set_xticks(range(ranks.shape[1]), [str(name).replace(", ", "\n") for name in ranks.columns])
+    axes.set(title=title, yticks=[])
+    axes.set_xlim(-1.2, ranks.shape[1] + 0.2)
+    axes.invert_yaxis()
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(bottom=False)
+    return figure
