@@ -130,9 +130,13 @@ def test_a_sentence_says_each_pair_with_its_numbers() -> None:
     numbers = "(+0.01, -0.01 to +0.02, p = 0.0300)"
     assert said == (
         f"DSSM is worse than EASE {numbers} and statistically indistinguishable from iALS {numbers}; "
-        f"NCF is better than EASE {numbers}. In brackets: the difference in NDCG@10 with its 95 % interval, and p of the "
-        "paired permutation test over 60 users, adjusted by Holm's method for 3 comparisons."
+        f"NCF is better than EASE {numbers}. In brackets: the difference in NDCG@10 with its 95 % interval, not "
+        "adjusted, and p of the paired permutation test over 60 users, adjusted by Holm's method for 3 comparisons."
     )
+
+
+def test_a_sentence_on_one_pair_adjusts_nothing() -> None:
+    assert "adjusted" not in lines(("DSSM", "EASE", WORSE)).sentence()
 
 
 def test_the_headline_counts_who_beats_whom() -> None:

@@ -3,7 +3,8 @@
     compare(users, "ndcg@10", each_with(["iALS", "BPR"], ["EASE"]), protocol="random-80-10-10", settings="tuned").sentence()
 
 The difference is that of users' means, model minus rival, with a 95 % interval by bootstrap over users. p is that of the paired
-permutation test, adjusted by Holm's method over all pairs of the comparison.
+permutation test, adjusted by Holm's method over all pairs of the comparison. Verdicts follow p: the interval is that of one pair
+alone, so that it may leave 0 out where the verdict is open.
 """
 
 from __future__ import annotations
@@ -156,9 +157,11 @@ class Comparison:
         parts = [f"{model} is {' and '.join(said[models == model])}" for model in models.unique()]
         over = f" over {self.n_users} users" if self.n_users else ""
         n_compared = self.n_compared or len(models)
-        adjusted = f", adjusted by Holm's method for {n_compared} comparisons" if n_compared > 1 else ""
+        alone, adjusted = "", ""
+        if n_compared > 1:
+            alone, adjusted = ", not adjusted", f", adjusted by Holm's method for {n_compared} comparisons"
         return (
-            f"{'; '.join(parts)}. In brackets: the difference in {named(self.metric)} with its 95 % interval, "
+            f"{'; '.join(parts)}. In brackets: the difference in {named(self.metric)} with its 95 % interval{alone}, "
             f"and p of the paired permutation test{over}{adjusted}."
         )
 
