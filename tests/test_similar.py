@@ -221,3 +221,14 @@ def test_a_mistake_is_one_sentence_before_anything_is_fitted(
     assert __main__.main(["recommend", *arguments]) == 1
     shown = capsys.readouterr().err
     assert said in shown.rsplit("error: ", 1)[1] and "Fitting" not in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("bias", "Bias does not compare films"), ("beige", "model='beige' is not known")]
+)
+def test_a_model_that_compares_no_films_is_refused_before_the_data_are_read(
+    model: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert __main__.main(["recommend", "--dataset", "nowhere.csv", "--like", "Alien", "--model", model]) == 1
+    shown = capsys.readouterr().err
+    assert said in shown and "Reading" not in shown

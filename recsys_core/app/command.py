@@ -77,12 +77,13 @@ def _recommend(options: argparse.Namespace) -> None:
         raise StudyError("--why belongs to --user, or to the menu: it names films that a user of the data has rated.")
     epochs = None if options.epochs is None else whole_number(options.epochs, "--epochs", 1, MOST_EPOCHS)
     model = options.model or (FOR_PEOPLE if options.like is None else FOR_FILMS)
+    if options.like is not None and model in MODELS:  # an unknown one is refused by the session
+        require_likeness(MODELS[model])
     session = menu.Session.open(options.dataset, model, options.file, epochs, options.why)
     n_films = len(session.vocabulary.item_ids) - (options.like is not None)
     k = min(10, n_films) if options.k is None else whole_number(options.k, "--k", 1, n_films)
     if options.like is not None:
         models = (FOR_FILMS, ALSO_WATCHED) if options.model is None else (options.model,)
-        require_likeness(type(session.unfitted))
         print(session.like(options.like, k, models))
     elif options.user is not None:
         print(session.list_of(options.user, k))
