@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import Table, make_interactions, random_interactions
 
-from pipeline.chapters import cold_films
+from pipeline.chapters import cold_figures, cold_films
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, rank
 from recsys_core.models.baselines import Popularity
@@ -190,3 +190,11 @@ def test_lists_among_a_part_of_the_films_hold_no_other() -> None:
     )
     assert ranking.lists.tolist() == [[1, 4, 3, -1], [4, 3, -1, -1], [3, 4, 1, -1]]
     assert torch.equal(model().score(torch.tensor([0])), torch.as_tensor(SCORES[:1]))  # what was scored is not changed
+
+
+def test_a_trade_marks_the_hybrid_that_validation_chose() -> None:
+    places = {"10%": (0.4, 0.2), "90%": (0.3, 0.1), "hybrid": (0.35, 0.15), "EASE": (0.1, 0.3)}
+    families = dict.fromkeys(places, "hybrid") | {"EASE": "linear"}
+    axes = cold_figures.trade(places, families, ["10%", "90%"], "hybrid", "").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["10%", "90%", "hybrid, as chosen on validation", "EASE"]
+    assert [line.get_marker() for line in axes.lines[1:]] == ["o", "o", "D", "o"]

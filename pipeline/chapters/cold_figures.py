@@ -62,13 +62,24 @@ def two_sides(table: pd.DataFrame, method: str, labels: tuple[str, str]) -> Figu
     return figure
 
 
-def trade(cold_and_warm: Mapping[str, tuple[float, float]], line: Sequence[str], title: str) -> Figure:
-    """Named points: NDCG among cold films, and of warm ones among all; those of `line` are joined."""
+def trade(
+    cold_and_warm: Mapping[str, tuple[float, float]],
+    families: Mapping[str, str],
+    line: Sequence[str],
+    chosen: str,
+    title: str,
+) -> Figure:
+    """Named points: NDCG among cold films, and of warm ones among all; those of `line` are joined, `chosen` is a diamond.
+
+    A point's colour is that of its family.
+    """
     figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 4.4))
     axes.plot(*zip(*(cold_and_warm[name] for name in line)), color=plots.family_colour("hybrid"), alpha=0.4)
     for name, point in cold_and_warm.items():
-        axes.plot(*point, "o", color=plots.family_colour("hybrid" if name in line else "content"), markersize=7)
-        axes.annotate(name, point, (8, 0 if name in line else -9), textcoords="offset points", fontsize=9)
+        marker, label = ("D", f"{name}, as chosen on validation") if name == chosen else ("o", name)
+        axes.plot(*point, marker, color=plots.family_colour(families[name]), markersize=7)
+        beside = (-8, 0, "right") if name == chosen else (8, 0 if name in line else -9, "left")
+        axes.annotate(label, point, beside[:2], textcoords="offset points", fontsize=9, ha=beside[2], va="center")
     axes.set(xlabel="NDCG@10 among the cold films", ylabel="NDCG@10 of warm films\namong all unseen films", title=title)
     axes.margins(x=0.28, y=0.1)
     return figure

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recsys_core import evaluate
+from recsys_core import evaluate, metrics
 from recsys_core.errors import StudyError
-from recsys_core.evaluate import RankingTask
+from recsys_core.evaluate import RankingTask, top_hits, top_k
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import Recommender
 from recsys_core.splits import Role, Split
@@ -156,13 +156,23 @@ def among_all_films(model: Recommender, split: Split, cutoff: int = 10) -> pd.Da
     train, test = model.train_, split.test
     films = cold(train, test)
     test = test.take(train.user_counts[test.users] > 0)
-    is_cold, asked, metrics = films[test.items], test.users, (f"recall@{cutoff}", f"ndcg@{cutoff}")
-    table = pd.DataFrame({"user": np.unique(asked)})
-    for name, rows in (("cold", test.take(is_cold)), ("warm", test.take(~is_cold))):
-        table[f"n_{name}"] = rows.user_counts[table["user"]]
-        ranked = evaluate.rank(model, RankingTask(train, rows, cutoffs=(cutoff,), users=asked))
-        table[[f"{name}_recall", f"{name}_ndcg"]] = ranked.users[list(metrics)].to_numpy()
-        table["cold_share"] = np.where(ranked.lists >= 0, films[ranked.lists], np.nan).mean(axis=1)
-    alone = evaluate.rank(model, RankingTask(train, test.take(~is_cold), cutoffs=(cutoff,), users=asked, among=~films))
-    table[["warm_recall_alone", "warm_ndcg_alone"]] = alone.users[list(metrics)].to_numpy()
-    return table.drop(columns="cold_ndcg")
+    rows = {"cold": test.take(films[test.items]), "warm": test.take(~films[test.items])}
+    task, tables = RankingTask(train, test, cutoffs=(cutoff,)), []
+    for users in task.batches():
+        scores = task.candidates(model.score(torch.as_tensor(users)).clone(), users)
+        lists = top_k(scores, cutoff).cpu().numpy()
+        (cold_recall, _), (warm_recall, warm_ndcg) = (_at_top(scores, rows[name], users, cutoff) for name in rows)
+        columns = {"user": users, "n_cold": rows["cold"].user_counts[users], "cold_recall": cold_recall}
+        columns["cold_share"] = np.where(lists >= 0, films[lists], np.nan).mean(axis=1)
+        columns |= {"n_warm": rows["warm"].user_counts[users], "warm_recall": warm_recall, "warm_ndcg": warm_ndcg}
+        scores[:, torch.as_tensor(films, device=scores.device)] = -torch.inf
+        columns["warm_recall_alone"], columns["warm_ndcg_alone"] = _at_top(scores, rows["warm"], users, cutoff)
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _at_top(scores: torch.Tensor, rows: Interactions, users: np.ndarray, cutoff: int) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and NDCG (B,) of the users' rows in lists by (B, I) scores; NaN without a row."""
+    whose, items = rows.binary[users].nonzero()
+    hits = top_hits(scores, whose, items, cutoff)
+    return metrics.recall(hits, cutoff), metrics.ndcg(hits, cutoff)

@@ -44,6 +44,7 @@ class ContentRidge(Recommender):
 
     def _fit(self, task: FitTask) -> None:
         inputs, known = self._inputs(task.train), task.train.item_counts > 0
+        self.inputs_ = inputs
         penalty = np.full(inputs.shape[1], self.regularisation)
         penalty[-1] = 1e-9  # how much a user has seen is not shrunk
         seen = inputs * known[:, None]  # a film without rows is neither seen nor unseen
@@ -51,4 +52,8 @@ class ContentRidge(Recommender):
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         regressed = history.binary[users.cpu().numpy()] @ self.weights.T  # (B, F + 1)
-        return torch.from_numpy(regressed @ self._inputs(self.train_).T).float().to(users.device)
+        return torch.from_numpy(regressed @ self.inputs_.T).float().to(users.device)
+
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        super()._restore(state)
+        self.inputs_ = self._inputs(self.train_)
