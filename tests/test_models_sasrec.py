@@ -1,17 +1,19 @@
-"""Attention is that of torch and of its formula, a block is what it says, and positions count back from the window's end."""
+"""Attention is that of torch and of its formula, a block is what it says, positions count back, the loss is that of the paper."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from boards import build
+from boards import PLAYERS, SIZE, board_of, build, rows_of
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from recsys_core.errors import StudyError
-from recsys_core.models.sasrec import CausalAttention, SASRecNet
+from recsys_core.models.sasrec import ONE_NEGATIVE, CausalAttention, SASRecNet
 
 
 def x_of(length: int = 7, dim: int = 8) -> Tensor:
@@ -102,3 +104,47 @@ def test_dropout_is_of_training_alone() -> None:
 def test_heads_must_divide_the_dimension() -> None:
     with pytest.raises(StudyError, match="n_heads=3: it must divide embedding_dim=16"):
         build("sasrec", n_heads=3)
+
+
+def test_the_loss_with_one_negative_equals_its_formula_place_by_place() -> None:
+    model: Any = build("sasrec", objective=ONE_NEGATIVE, dropout=0.0)
+    module = net()
+    items = torch.tensor([[4, 5, 6], [6, 20, 20], [1, 2, 20]])
+    following = torch.tensor([[5, 6, 7], [3, 20, 20], [2, 9, 20]])
+    drawn = torch.tensor([[0, 1, 0], [8, 20, 20], [17, 0, 20]])
+    terms = []
+    for row, length in enumerate((3, 1, 2)):
+        vectors = module(items[row : row + 1, :length])[0]
+        for side, sign in ((following, 1), (drawn, -1)):
+            scores = (vectors * module.items.weight[side[row, :length]]).sum(dim=1).tolist()
+            terms += [math.log(1 / (1 + math.exp(-sign * score))) for score in scores]
+    assert len(terms) == 2 * 6
+    found = model._loss(module, items, following, drawn)
+    assert found.item() == pytest.approx(-sum(terms) / len(terms), rel=1e-5)
+    found.backward()
+    touched = module.items.weight.grad.abs().sum(dim=1).nonzero().flatten().tolist()
+    assert touched == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 17]
+
+
+def test_the_first_batch_of_each_objective_has_the_same_users_and_one_has_negatives_besides() -> None:
+    rows = board_of("sasrec")
+    models: list[Any] = [build("sasrec", objective=each) for each in ("softmax", ONE_NEGATIVE)]
+    softmax, drawn = (model._batches(rows, torch.device("cpu")) for model in models)
+    users = np.arange(3)
+    assert len(softmax.batch(users)) == 2
+    next(drawn.epoch(torch.Generator().manual_seed(0)))
+    assert all(torch.equal(*pair) for pair in zip(softmax.batch(users), drawn.batch(users)))
+
+
+def test_one_negative_completes_the_checkerboard() -> None:
+    rows = board_of("sasrec")
+    scores = build("sasrec", objective=ONE_NEGATIVE, epochs=60).fit(rows).score(PLAYERS)
+    mine = rows.users < SIZE
+    scores[rows.users[mine], rows.items[mine]] = -torch.inf
+    assert (scores.argmax(dim=1) == PLAYERS).float().mean() >= 0.9
+
+
+def test_one_negative_refuses_a_user_who_has_seen_everything() -> None:
+    rows = rows_of(np.repeat([0, 1], [4, 2]), np.array([0, 1, 2, 3, 0, 1]), np.ones(6), 2, 4)
+    with pytest.raises(StudyError, match="User code 0 has seen all 4 items"):
+        build("sasrec", objective=ONE_NEGATIVE).fit(rows)

@@ -19,6 +19,7 @@ from recsys_core.models.base import FitTask
 from recsys_core.models.sequences import (
     SequenceRecommender,
     Windows,
+    WindowsAndNegatives,
     alike_in_length,
     full_softmax,
     last_items,
@@ -66,6 +67,24 @@ def test_an_epoch_has_every_user_with_two_rows_once() -> None:
     batches = Windows(random_histories(), 5, 7, torch.device("cpu"))
     found = [items for items, _ in batches.epoch(torch.Generator().manual_seed(0))]
     assert [len(items) for items in found] == [7, 7, 7, 7, 7, 3]
+
+
+def test_drawn_items_stand_beside_those_that_follow_and_are_all_that_the_user_has_not_seen_in_any_window() -> None:
+    rows = replace(random_histories(), times=np.random.default_rng(2).permutation(len(random_histories())))
+    batches, generator = WindowsAndNegatives(rows, 5, 40, torch.device("cpu")), torch.Generator().manual_seed(0)
+    users, found = np.arange(1, 20), []
+    for _ in range(60):
+        next(batches.epoch(generator))
+        items, following, drawn = batches.batch(users)
+        assert all(torch.equal(*pair) for pair in zip((items, following), Windows.batch(batches, users)))
+        assert torch.equal(drawn == N_ITEMS, following == N_ITEMS)
+        found.append(drawn)
+    drawn = torch.stack(found, dim=2)  # (B, T, epochs)
+    for user, mine in zip(users, drawn):
+        unseen = set(range(N_ITEMS)) - set(rows.items[rows.users == user].tolist())
+        assert set(mine.unique().tolist()) - {N_ITEMS} <= unseen
+        assert len(unseen) > 15 or set(mine.unique().tolist()) - {N_ITEMS} == unseen
+    assert len({each.numpy().tobytes() for each in found}) == 60
 
 
 def test_parts_of_a_batch_hold_users_of_like_length_and_nothing_that_is_filled_up_for_all_of_them() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +28,7 @@ from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.settings import between, setting
+from recsys_core.sampling import PositivesAndNegatives
 
 USERS_AT_ONCE = 8  # of a batch, on a processor: fewer are slower, and more are filled up to the longest history
 NOTHING_FOLLOWS = "No user has two rows: a sequence model learns from the item that follows another."
@@ -74,21 +75,48 @@ class Windows:
         """Yield every user with two rows or more once, in random order."""
         order = torch.randperm(len(self.users), generator=generator, device=self.device).cpu().numpy()
         for first in range(0, len(order), self.batch_size):
-            users = self.users[order[first : first + self.batch_size]]
-            items = torch.as_tensor(last_items(self.train, users, self.window + 1), device=self.device)
-            following = items[:, 1:]
-            yield items[:, :-1].where(following < self.train.n_items, self.train.n_items), following
+            yield self.batch(self.users[order[first : first + self.batch_size]])
+
+    def batch(self, users: np.ndarray) -> tuple[Tensor, ...]:
+        """The batch of (B,) users."""
+        items = torch.as_tensor(last_items(self.train, users, self.window + 1), device=self.device)
+        following = items[:, 1:]
+        return items[:, :-1].where(following < self.train.n_items, self.train.n_items), following
 
 
-def alike_in_length(items: Tensor, following: Tensor, n_items: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (B, T) items and what follows in parts of users whose histories are of like length, none wider than its longest.
+class WindowsAndNegatives(Windows):
+    """Batches as those of `Windows`, and (B, T) items that did not follow, one beside each that did, drawn anew for each epoch.
+
+    They are items that the user has not seen in training, uniform over all of these and independent. Raises StudyError as
+    `Windows` does, and for a user who has seen everything.
+    """
+
+    def __init__(self, train: Interactions, window: int, batch_size: int, device: torch.device) -> None:
+        super().__init__(train, window, batch_size, device)
+        self.unseen = PositivesAndNegatives(train, batch_size, 1, device)
+
+    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Draw an item for each training row, then yield every user with two rows or more once, in random order."""
+        items = np.empty_like(self.train.items)
+        items[self.train.by_time] = self.unseen.draw(generator).squeeze(1).cpu().numpy()
+        self.drawn = replace(self.train, items=items)
+        yield from super().epoch(generator)
+
+    def batch(self, users: np.ndarray) -> tuple[Tensor, ...]:
+        """The batch of (B,) users: items, those that follow, those that do not."""
+        drawn = last_items(self.drawn, users, self.window + 1)[:, 1:]
+        return *super().batch(users), torch.as_tensor(drawn, device=self.device)
+
+
+def alike_in_length(items: Tensor, following: Tensor, n_items: int, *more: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield (B, T) items, what follows and `more` in parts of users with histories of like length, none wider than its longest.
 
     So little is computed for what fills a row up. On a GPU, which computes whole batches best, the batch is one part.
     """
     lengths = (following < n_items).sum(dim=1)
     for part in lengths.argsort(stable=True).split(len(items) if items.is_cuda else USERS_AT_ONCE):
         longest = int(lengths[part[-1]])
-        yield items[part, :longest], following[part, :longest]
+        yield tuple(each[part, :longest] for each in (items, following, *more))
 
 
 class _FullSoftmax(torch.autograd.Function):
