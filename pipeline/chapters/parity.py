@@ -17,7 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
-from pipeline.chapters.candidates import told
+from pipeline.chapters.candidates import TRIED, told
 from pipeline.chapters.comparisons import named
 from pipeline.chapters.gate import GivenScores
 from pipeline.chapters.store import Store
@@ -90,6 +90,20 @@ def parity_table(lines: pd.DataFrame, minutes: pd.Series, metrics: Sequence[str]
         line |= {"seeds": int(mine["seeds"].iloc[0]), "verdict": in_one(mine["verdict"])}
         table.append(line | {"minutes": minutes.get(model, np.nan)})
     return pd.DataFrame(table)
+
+
+def noted(results: pd.DataFrame, role: str, model: str | None = None) -> pd.DataFrame:
+    """What was noted beside runs under a role (`Experiments.note`), of one model or all: index model, variant, columns metrics."""
+    rows = results[results["role"] == role]
+    rows = rows if model is None else rows[rows["model"] == model]
+    return rows.pivot_table("value", ["model", "variant"], "metric", sort=False)
+
+
+def minutes_of(results: pd.DataFrame, protocol: str) -> pd.Series:
+    """Minutes of one core by model: of all settings that were tried on validation rows, and of the trainings of all seeds."""
+    rows = results[(results["role"] == "") & (results["protocol"] == protocol) & (results["metric"] == MEASURED[-1])]
+    trained = rows.groupby("model")["seconds"].sum(min_count=1) / 60
+    return trained.add(noted(results, TRIED)["minutes"].groupby("model").sum(), fill_value=0)
 
 
 def by_epoch_on_test(model: Recommender, split: Split, seed: int = 0) -> pd.DataFrame:
