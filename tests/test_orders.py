@@ -21,6 +21,7 @@ from pipeline.chapters.orders import (
     histories_by_order,
     histories_reordered,
     knowing,
+    reading_every_order,
     shuffled,
     tied_last_as_test,
     ties_reordered,
@@ -177,6 +178,17 @@ def test_a_model_reads_every_order_that_it_is_given() -> None:
     assert hits["true → shuffled, last kept"] == hits["true → true"] != hits["true → shuffled"]
     with pytest.raises(StudyError, match="orders='turned' is not known: allowed are true"):
         histories_by_order(split, 1, ["turned"])
+
+
+def test_what_a_model_reads_is_a_table_of_users_by_order_on_the_test_rows() -> None:
+    split = make_split("loo-full", tied())
+    model = MarkovChain().fit(split.refit)
+    table = reading_every_order(model, "shuffled", split, 1, ["true", "shuffled"], ["ndcg@10"])
+    assert table.columns.tolist() == ["user", "variant", "ndcg@10"]
+    assert table.groupby("variant")["user"].nunique().to_dict() == {"shuffled → true": 30, "shuffled → shuffled": 30}
+    own = table[table["variant"] == "shuffled → true"]["ndcg@10"].mean()
+    measured = measure(model, split)[0].set_index("metric")["value"]
+    assert own == pytest.approx(measured["ndcg@10"], abs=1e-5)
 
 
 def test_a_grid_has_a_row_for_each_order_learnt_and_a_column_for_each_read() -> None:

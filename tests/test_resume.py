@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from helpers import invented_movielens as data
 
@@ -18,9 +20,11 @@ from pipeline.chapters.store import FOLDER
 from pipeline.chapters.study import Study
 from pipeline.runs.run import is_stored, variables_of
 from recsys_core.evaluate import RankingTask, mean_ndcg
+from recsys_core.judging import measure
 from recsys_core.models.base import Recommender
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
+from recsys_core.splits import Split
 
 PROTOCOLS = ["loo-sampled", "loo-full"]
 
@@ -158,6 +162,29 @@ def test_the_best_candidate_on_validation_goes_on_and_none_is_judged_twice(
     assert linear.lines["chosen"][best] and linear.model.regularisation == (1.0, 1e7, 100.0)[best]  # type: ignore[attr-defined]
     assert network.lines["epochs"].between(1, 3).all() and network.lines["minutes"].notna().all()
     assert "learning rate 1e-09" in network.lines["settings"][1]
+
+
+def test_users_of_a_kept_table_stand_beside_those_of_runs_and_come_back_without_training(
+    fits: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    def table(model: Recommender, split: Split) -> pd.DataFrame:
+        return measure(model, split)[1].assign(variant="read again")[["user", "variant", "ndcg@10"]].round(5)
+
+    saved = []
+    for again in (False, True):
+        fits.clear()
+        runs = study(tmp_path)
+        split = runs.splits("loo-full")[0]
+        fitted = runs.run("NCF", ncf(), [split], [0], main=False)
+        assert hasattr(fitted, "train_") is not again  # what was just fitted serves for the table, too
+        runs.note_users("NCF", split, runs.keep("table", partial(table, fitted, split), made_from=["NCF"]))
+        runs.save()
+        assert len(fits) == (0 if again else 2)
+        users = pd.read_parquet(tmp_path / "reports/stored/large/cpu/results/users/48_small.parquet")
+        saved.append(users.pivot_table("ndcg@10", "user", ["protocol", "model", "variant"], dropna=False))
+    own, noted = (saved[0]["loo-full", "NCF", variant] for variant in ("", "read again"))
+    assert len(own) == len(noted.dropna()) and own.tolist() == pytest.approx(noted.tolist(), abs=1e-5)
+    assert saved[0].equals(saved[1])
 
 
 def test_notebooks_of_stored_profiles_and_of_what_runs_these_are_told_to_resume() -> None:
