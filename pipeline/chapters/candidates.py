@@ -64,7 +64,7 @@ def _judged(study: Experiments, name: str, place: int, model: Recommender, split
     if not model.chooses:
         made_from = [described(model), split.sha256, study.data.sha256]
         kept_as = f"{name}, candidate {place}"
-        return dict(study.keep(kept_as, lambda: _solved(model, split), 1e-4, made_from))
+        return dict(study.keep(kept_as, lambda: _solved(model, split), made_from=made_from))
     selection = study.validated(name, model, split)
     assert selection.curve is not None
     best = selection.curve.sort_values("ndcg@10", kind="stable").iloc[-1].to_dict()
