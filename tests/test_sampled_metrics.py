@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import make_interactions, random_interactions
 
-from pipeline.chapters import sampled_metrics
+from pipeline.chapters import parity, sampled_metrics
+from pipeline.chapters.notebook import ROOT
 from pipeline.chapters.sampled_metrics import (
     EVERYTHING,
     METRICS,
@@ -163,3 +165,16 @@ def test_the_figure_has_a_panel_for_each_metric_and_a_line_for_each_model(exact:
         assert [line.get_label() for line in axes.lines] == ["Popularity", "Nearest"]
     assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["5", "10", "20", EVERYTHING]
     plt.close(figure)
+
+
+def test_each_figure_of_the_paper_in_the_references_finds_its_model_and_metric() -> None:
+    references = pd.read_csv(ROOT / "reports/references.csv").query("source == 'Krichene & Rendle 2020'")
+    published = references.assign(value=pd.to_numeric(references["reported"]))
+    others = np.full(50, 3000)
+    models = {name: Standings(np.arange(50), np.zeros(50, int), others) for name in sampled_metrics.MODELS}
+    lines = sampled_metrics.beside_paper(sampled_metrics.sampled_metrics(models, (10, 100), n_draws=2), published)
+    assert len(lines) == len(published) == 15 and set(lines["model"]) == set(sampled_metrics.MODELS)
+    recall = lines[lines["metric"] == "recall@10"].set_index("model").loc["iALS, 16 factors"]
+    assert recall["ours"] == pytest.approx(0.2) and recall["difference"] == pytest.approx(0.2 - 0.076)
+    assert recall["verdict"] == parity.ABOVE
+    assert set(lines.loc[lines["metric"] == "auc", "verdict"]) == {parity.CONTEXT}

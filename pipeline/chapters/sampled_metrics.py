@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from scipy import sparse
 from torch import Tensor
 
-from pipeline.chapters import plots
+from pipeline.chapters import parity, plots
 from recsys_core import metrics
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
@@ -218,6 +218,24 @@ def differences(
     return pd.DataFrame(rows, columns=["model", "rival", "negatives", "difference", "low", "high"])
 
 
+def beside_paper(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """A line for each figure of the paper: model, metric, published, ours, difference, verdict (see `parity.verdict`).
+
+    `published` has name, metric, value, below and above, as `Notebook.read_references` gives them; a metric among drawn films is
+    called "recall@10, 100 negatives" there.
+    """
+    among = np.where(table["negatives"] == EVERYTHING, "", ", " + table["negatives"].astype(str) + " negatives")
+    keys = {"name": table["model"].map(parity.reference_name), "metric": table["metric"] + among}
+    ours = table[["model", "value"]].rename(columns={"value": "ours"}).assign(**keys)
+    lines = published.merge(ours, on=["name", "metric"])
+    lines = lines.assign(difference=lines["ours"] - lines["value"])
+    bands = zip(lines["ours"], lines["value"] - lines["below"], lines["value"] + lines["above"])
+    lines["verdict"] = [parity.verdict(*band) for band in bands]
+    return lines.rename(columns={"value": "published"})[
+        ["model", "metric", "published", "ours", "difference", "verdict"]
+    ]
+
+
 def figure(table: pd.DataFrame, title: str, shown: Mapping[str, str] = METRICS) -> Figure:
     """Each metric as a multiple of one model's, the first of `MODELS` that is there, against the number of negatives.
 
@@ -246,7 +264,7 @@ def figure(table: pd.DataFrame, title: str, shown: Mapping[str, str] = METRICS) 
 
 
 def to_notes(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """A table of `sampled_metrics` as `Experiments.note` takes it, by model: index negatives, a column for each metric and its sd."""
+    """A table of `sampled_metrics` as `Experiments.note` takes it, by model: index negatives, columns each metric and its sd."""
     wide = table.pivot_table(["value", "sd"], ["model", "negatives"], "metric", sort=False)
     both = wide["value"].join(wide["sd"].add_suffix(SD))
     return {str(model): both.xs(model) for model in both.index.unique(0)}
