@@ -94,6 +94,11 @@ class Rows:
         )
         return replace(self, results=results, users=users)
 
+    def without_notes(self) -> Rows:
+        """The rows of runs alone, without what was noted beside them under a role (`Experiments.note`), of no variant."""
+        runs = self.results[self.results["role"].isin(["", VARIANT])] if "role" in self.results else self.results
+        return replace(self, results=runs).only(variant="")
+
     def board(self, *metrics: str, protocol: str | None = None, n_intervals: int | None = None) -> pd.DataFrame:
         """One line a model as in `results.leaderboard`, with its family; the best by the first metric first.
 

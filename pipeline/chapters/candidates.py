@@ -17,6 +17,7 @@ from recsys_core.models.base import Recommender
 from recsys_core.splits import Split
 
 TRIED, CURVE = "tried", "curve"  # roles of rows
+LENGTH = ("epochs", "patience", "validation_users")  # settings that say how long to train, and how that is judged
 COLUMNS = ["model", "settings", "epochs", "ndcg@10", "minutes", "chosen"]
 
 
@@ -82,5 +83,6 @@ def _solved(model: Recommender, split: Split) -> dict[str, float]:
 
 
 def told(settings: Mapping[str, Any]) -> str:
-    """Settings in words, those that are not at their default as the store describes a model."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
+    """Settings in words, those that are not at their default as the store describes a model, without `LENGTH`."""
+    words = [f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if name not in LENGTH]
+    return ", ".join(words) or "defaults"
