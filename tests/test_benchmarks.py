@@ -12,7 +12,7 @@ import torch
 from helpers import invented_movielens
 from torch import Tensor
 
-from pipeline.bench import content, sequences, timings
+from pipeline.bench import content, report_s4, sequences, timings
 from pipeline.bench.scale import AT_SCALE, TRIALS, FirstBatches, peak_memory_mb, run_trial, synthetic
 from recsys_core.models import sequences as models
 from recsys_core.models.sasrec import SASRec
@@ -70,6 +70,19 @@ def test_each_row_at_scale_names_its_size(monkeypatch: pytest.MonkeyPatch) -> No
     measured = timings.measure_scale(SHAPE)
     assert [unit for _, unit in measured.values()] == ["MB", "s", "s"]
     assert all(what.startswith(f"iALS{AT_SCALE}: ") for what in measured)
+
+
+def test_report_s4s_epoch_has_its_samples_and_its_evaluation_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_s4, "ROUNDS", 1)
+    measured = report_s4.measure_report_s4(torch.device("cpu"), (300, 800, 6_000))
+    users, films, ratings = report_s4.SHAPE
+    assert 5 * ratings == 7_000_000 and (users, films) == (14_315, 27_278)
+    epoch, among_drawn, among_all = measured
+    assert epoch.startswith(f"{report_s4.S4}epoch of 28,") and epoch.endswith(
+        " samples, one thread"
+    )  # one film a user is test
+    assert "among 100 films" in among_drawn and "full ranking" in among_all
+    assert all(value > 0 and unit == "s" for value, unit in measured.values())
 
 
 @pytest.fixture

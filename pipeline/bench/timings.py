@@ -28,6 +28,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.bench.content import measure_content
+from pipeline.bench.report_s4 import measure_report_s4
 from pipeline.bench.retrieval import measure_retrieval
 from pipeline.bench.scale import measure_scale, synthetic
 from pipeline.bench.sequences import measure_precision, measure_sequences
@@ -307,6 +308,7 @@ def store(table: pd.DataFrame, everything: bool, path: Path = TIMINGS) -> None:
 PARTS: dict[str, tuple[Callable[[torch.device], Measured], str]] = {
     "loops": (lambda device: measure_loops(benchmark_rows()[0], device), ""),
     "models": (lambda device: measure_models(benchmark_rows()[0], device), ""),
+    "report-s4": (measure_report_s4, "synthetic, report S4's size"),
     "filtering": (lambda device: measure_neural_filtering(benchmark_rows()[0], device), ""),
     "autoencoder": (measure_autoencoder, "ml-100k"),
     "retrieval": (lambda _: measure_retrieval(), "synthetic vectors"),
