@@ -79,6 +79,13 @@ def test_a_chapter_runs_again_for_the_files_that_its_calls_read(tmp_path):
     assert chapter.inputs == ("reports/stored/full", "reports/stored/tuning", "reports/timings.csv")
 
 
+def test_what_is_stored_of_a_later_chapter_does_not_make_it_run_first(tmp_path):
+    cell = "notebook.read_stored_rows('full', '20_network'), notebook.read_results('11_linear')"
+    study = study_of(tmp_path, c10_counts=cell, c20_network="notebook.read_results('10_counts')")
+    assert study.chapter("10_counts").inputs == ("reports/stored/full",)
+    assert Code.of([cell]).strings == {"11_linear"}
+
+
 def test_stored_results_of_a_profile_that_is_not_written_out_are_refused(tmp_path):
     study = study_of(tmp_path, c10_counts="[notebook.read_stored(profile, 'x') for profile in ('full', 'ml-1m')]")
     with pytest.raises(StudyError, match=r"read_stored\(profile, 'x'\) must name its profile as a literal"):

@@ -29,7 +29,7 @@ class Code:
     """What the code cells of a chapter name.
 
     Attributes:
-        strings: its string literals; of a path the part before the first slash.
+        strings: its string literals, but those that say what is read from the store; of a path the part before the first slash.
         calls: methods that it calls, and what it imports from the study.
         stored: profiles whose stored results it reads.
     """
@@ -42,11 +42,14 @@ class Code:
     def of(cls, sources: Iterable[str]) -> Code:
         """Of these cells. Raises StudyError where the profile of stored results is no literal."""
         nodes = [node for source in sources for node in ast.walk(parsed(source))]
-        literals = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
         calls = [node for node in nodes if isinstance(node, ast.Call)]
         methods = [(call.func.attr, call) for call in calls if isinstance(call.func, ast.Attribute)]
-        stored = [_profile(call) for name, call in methods if name in STORED]
-        strings = frozenset(text.split("/")[0] for text in literals)
+        of_store = [call for name, call in methods if name in STORED]
+        stored = [_profile(call) for call in of_store]
+        # what is stored of another chapter is a file of the store, which that chapter need not write first
+        arguments = {id(each) for call in of_store for each in call.args}
+        literals = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in arguments]
+        strings = frozenset(text.split("/")[0] for text in literals if isinstance(text, str))
         return cls(
             strings, frozenset({name for name, _ in methods} | set(_imported(nodes))), tuple(dict.fromkeys(stored))
         )
