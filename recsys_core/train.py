@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recsys_core.errors import StudyError, at_least, refuse_unknown
 from recsys_core.files import atomic_path
+from recsys_core.optimiser import Adam
 from recsys_core.progress import Progress
 from recsys_core.sampling import Batches
 
@@ -106,7 +107,7 @@ def train_epoch(
     module: nn.Module,
     batches: Batches,
     loss: Callable[..., Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     generator: torch.Generator,
     precision: str,
     beginning: History | None = None,
@@ -123,7 +124,6 @@ def train_epoch(
     for batch in batches.epoch(generator):
         if beginning is not None and not n_batches:
             beginning.first_batch = batch_sha256(batch)
-        optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=halved):
             value = loss(module, *batch)
         value.backward()
@@ -152,7 +152,7 @@ class _Run:
     """Everything that a resumed run needs to continue as if it had not stopped."""
 
     module: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimiser: Adam
     generator: torch.Generator
     history: History
     best: dict[str, Tensor]
@@ -161,7 +161,7 @@ class _Run:
     def save(self, path: Path) -> None:
         state = {
             "module": self.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimiser.moments,
             "generator": self.generator.get_state(),
             "global_rng": torch.get_rng_state(),
             "epochs": self.history.epochs,
@@ -184,7 +184,7 @@ class _Run:
             other = f"{path} is a checkpoint of {made_by}, not of {self.made_by}"
             raise StudyError(f"{other}: delete it or name another file.")
         self.module.load_state_dict(state["module"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.moments = state["optimiser"]
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["global_rng"])
         self.history = History(*(state[name] for name in ("epochs", "best_epoch", "path", "first_batch")))
@@ -223,7 +223,7 @@ def train(
     """
     run = _Run(
         module,
-        torch.optim.Adam(module.parameters(), schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True),
+        Adam(module.parameters(), schedule.learning_rate, schedule.weight_decay),
         generator,
         History(),
         {},

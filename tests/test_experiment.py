@@ -20,6 +20,7 @@ from pipeline.chapters.gate import TOLERANCES, GivenScores
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import public_versions
 from pipeline.chapters.store import FOLDER
+from recsys_core import train as training
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
 from recsys_core.features import encode
@@ -337,12 +338,8 @@ def test_a_run_that_is_not_stored_is_trained_elsewhere_and_stored_only_where_tha
 
 def slower(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plant a fault: training steps are two hundredths too small."""
-    original = torch.optim.Adam
-
-    def adam(parameters: Any, rate: float, **rest: Any) -> torch.optim.Optimizer:
-        return original(parameters, rate * 0.98, **rest)
-
-    monkeypatch.setattr(torch.optim, "Adam", adam)
+    original = training.Adam
+    monkeypatch.setattr(training, "Adam", lambda parameters, rate, *rest: original(parameters, 0.98 * rate, *rest))
 
 
 def test_a_contradiction_is_an_error_that_says_which_number_and_by_how_much(

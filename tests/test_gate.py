@@ -75,8 +75,8 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def rate_changed(patch: pytest.MonkeyPatch) -> None:
-    original = torch.optim.Adam
-    patch.setattr(torch.optim, "Adam", lambda parameters, rate, **rest: original(parameters, 0.98 * rate, **rest))
+    original = train.Adam
+    patch.setattr(train, "Adam", lambda parameters, rate, *rest: original(parameters, 0.98 * rate, *rest))
 
 
 def later_rate_raised(patch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def later_rate_raised(patch: pytest.MonkeyPatch) -> None:
 
     def train_epoch(module: Any, batches: Any, loss: Any, optimiser: Any, *rest: Any) -> float:
         if rest[-1] is None:  # the first epoch takes down how training began
-            optimiser.param_groups[0]["lr"] = 0.5
+            optimiser.learning_rate = 0.5
         return original(module, batches, loss, optimiser, *rest)
 
     patch.setattr(train, "train_epoch", train_epoch)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from recsys_core.errors import StudyError
 from recsys_core.losses import mean_squared_error
+from recsys_core.optimiser import Adam
 from recsys_core.sampling import Rows
 from recsys_core.train import History, Schedule, Validation, resolve_device, seeded, train, train_epoch
 
@@ -274,7 +275,7 @@ def test_bfloat16_computes_in_16_bits_and_keeps_the_weights_in_32() -> None:
         kinds.append(module(batch[0]).dtype)
         return squared_error(module, *batch)
 
-    optimiser = torch.optim.Adam(module.parameters())
+    optimiser = Adam(module.parameters(), 1e-3)
     for precision in ("bfloat16", "float32", "auto"):
         generator = torch.Generator().manual_seed(0)
         train_epoch(module, Rows(40, inputs, targets), noted, optimiser, generator, precision)

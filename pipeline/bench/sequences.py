@@ -37,6 +37,7 @@ from recsys_core.models.gru4rec import GRU4Rec
 from recsys_core.models.markov import MarkovChain
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.sasrec import SASRec
+from recsys_core.optimiser import Adam
 from recsys_core.protocols import make_split
 from recsys_core.splits import Split
 from recsys_core.statistics import paired_interval
@@ -144,7 +145,7 @@ def epochs_of(model: NeuralRecommender, train: Any, n_batches: int | None = None
     device, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
     module, source = model._build(train), model._batches(train, device)
     batches = CountedBatches(FirstBatches(source, n_batches) if n_batches else source)
-    optimiser = torch.optim.Adam(module.parameters(), model.learning_rate, fused=True)
+    optimiser = Adam(module.parameters(), model.learning_rate)
     return lambda: train_epoch(module, batches, model._loss, optimiser, generator, "float32"), batches
 
 

@@ -48,6 +48,7 @@ from recsys_core.models.ncf import NCF, SIZES
 from recsys_core.models.neumf import Fusion, NeuMF
 from recsys_core.models.pairs import PairRecommender
 from recsys_core.models.variational import MultVAE
+from recsys_core.optimiser import Adam
 from recsys_core.protocols import make_split
 from recsys_core.train import resolve_device, train_epoch
 
@@ -135,7 +136,7 @@ def tutorial_rate(train: Interactions) -> float:
 def epoch_of(model: PairRecommender, train: Interactions, device: torch.device) -> Callable[[], object]:
     """One whole epoch of the study's loop, sampling included, each time it is called."""
     module, batches = model._build(train).to(device), model._batches(train, device)
-    optimiser = torch.optim.Adam(module.parameters(), model.learning_rate, fused=True)
+    optimiser = Adam(module.parameters(), model.learning_rate)
     generator = torch.Generator(device).manual_seed(0)
     return lambda: train_epoch(module, batches, model._loss, optimiser, generator, "float32")
 
@@ -261,7 +262,7 @@ def measure_autoencoder(device: torch.device) -> Measured:
     train = make_split("random-80-10-10", encode(load("ml-100k"))[0]).train
     model = MultVAE(hidden_layers=(600,), latent_dim=64, batch_size=2048)
     module, batches = model._build(train).to(device), model._batches(train, device)
-    optimiser = torch.optim.Adam(module.parameters(), 1e-3, fused=True)
+    optimiser = Adam(module.parameters(), 1e-3)
     generator = torch.Generator(device).manual_seed(0)
 
     def epoch() -> None:
