@@ -81,8 +81,8 @@ class PositivesAndNegatives:
         negatives = self.draw(generator)
         order = torch.randperm(len(self.users), generator=generator, device=self.users.device)
         for rows in order.split(self.n_positives):
-            items = torch.cat([self.items[rows][None], negatives.index_select(0, rows).T])
-            yield self.users[rows], items
+            positives = self.items.index_select(0, rows)  # faster than by brackets, in each step
+            yield self.users.index_select(0, rows), torch.cat([positives[None], negatives.index_select(0, rows).T])
 
 
 class Rows:
