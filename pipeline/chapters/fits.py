@@ -88,7 +88,8 @@ def selected(model: Recommender, split: Split, seed: int, checkpoint: Path | Non
     if not model.chooses or not len(split.validation):
         return Selection({})
     rows = (split.train, split.validation, seed, split.validation_history)
-    judges = partial(judge_among, split.negatives) if split.among_negatives else judge
+    drawn = split.negatives if split.among_negatives else None
+    judges = judge if drawn is None else partial(judge_among, drawn)
     fitted, seconds = timed(partial(copy(model).fit, *rows, checkpoint=checkpoint, judge=judges), checkpoint)
     history = fitted.history_
     curve = None if history is None or not history.epochs else pd.DataFrame(history.epochs)
