@@ -160,7 +160,7 @@ def test_several_held_out_films_a_user_are_refused(split: Split) -> None:
 def test_the_figure_has_a_panel_for_each_metric_and_a_line_for_each_model(exact: dict[str, Standings]) -> None:
     table = sampled_metrics.sampled_metrics(exact, (5, 10, 20), n_draws=3)
     figure = sampled_metrics.figure(table, "A title")
-    assert [axes.get_title() for axes in figure.axes] == list(METRICS.values())
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(METRICS.values())
     for axes in figure.axes:
         assert [line.get_label() for line in axes.lines] == ["Popularity", "Nearest"]
     assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["5", "10", "20", EVERYTHING]

@@ -253,7 +253,7 @@ def figure(table: pd.DataFrame, title: str, shown: Mapping[str, str] = METRICS) 
             axes.fill_between(range(len(sizes)), share - 2 * band, share + 2 * band, color=shade, alpha=0.2)
         axes.set_xticks(range(len(sizes)), [f"{int(size):,}" if size.isdigit() else size for size in sizes])
         axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
-        axes.set_title(label, fontsize=11)
+        axes.set_title(label, fontsize=11, loc="left")
         axes.grid(axis="y", alpha=0.3)
     for axes in np.atleast_2d(panels)[-1]:
         axes.set_xlabel("Films drawn beside the held-out one")
