@@ -102,6 +102,23 @@ def with_columns(rows: Interactions, added: Features) -> Interactions:
     return replace(rows, item_features=Features(np.hstack([own.values, added.values]), own.columns + added.columns))
 
 
+def title_words(titles: pd.Series, n_words: int) -> pd.DataFrame:
+    """One 0/1 column for each of the most frequent words and numbers of titles; ties in alphabetical order."""
+    words = titles.fillna("").str.lower().str.findall(r"\w+").str.join("|")
+    flags = words.str.get_dummies(sep="|").drop(columns="", errors="ignore").sort_index(axis=1)
+    return flags[flags.sum().sort_values(ascending=False, kind="stable").index[:n_words]]
+
+
+def with_title_words(rows: Interactions, data: MovieLens, n_words: int) -> Interactions:
+    """Return the rows with columns `title_*` added to the item attributes, for models that read the words themselves.
+
+    The catalogue is that of `encode(data)`. Raises StudyError for data without a movie table.
+    """
+    titles = _movies(data)["title"].reindex(np.unique(data.ratings["item_id"]))
+    flags = title_words(titles, n_words)
+    return with_columns(rows, Features(flags.to_numpy(np.float32), tuple(f"title_{word}" for word in flags.columns)))
+
+
 def _movies(data: MovieLens) -> pd.DataFrame:
     if data.movies is None:
         raise StudyError(f"{data.name} has no movie table; choose a data set with one.")

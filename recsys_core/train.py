@@ -27,7 +27,8 @@ class Schedule:
     """How long and how fast to train; times are counted in epochs.
 
     `patience` is the number of epochs without a better validation value after which training stops (None: never), `precision`
-    "float32", "bfloat16" or "auto" (bfloat16 on CUDA, float32 elsewhere). Raises StudyError for values that cannot train.
+    "float32", "bfloat16" or "auto" (bfloat16 on CUDA, float32 elsewhere); after each epoch the learning rate is multiplied by
+    `decay`. Raises StudyError for values that cannot train.
     """
 
     epochs: int
@@ -35,14 +36,16 @@ class Schedule:
     weight_decay: float = 0.0
     patience: int | None = None
     precision: str = "auto"
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
         at_least("epochs", self.epochs, 1)
         at_least("weight_decay", self.weight_decay, 0)
         at_least("patience", self.patience, 1)
         refuse_unknown("precision", self.precision, ("auto", "float32", "bfloat16"))
-        if not self.learning_rate > 0:
-            raise StudyError(f"learning_rate={self.learning_rate}: it must be above 0.")
+        for name, value in (("learning_rate", self.learning_rate), ("decay", self.decay)):
+            if not value > 0:
+                raise StudyError(f"{name}={value}: it must be above 0.")
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,7 @@ def train(
         for epoch in range(len(run.history.epochs) + 1, schedule.epochs + 1):
             if schedule.patience is not None and epoch - 1 - run.history.best_epoch >= schedule.patience:
                 break
+            run.optimiser.learning_rate = schedule.learning_rate * schedule.decay ** (epoch - 1)
             beginning = run.history if epoch == 1 else None
             train_loss = train_epoch(module, batches, loss, run.optimiser, generator, schedule.precision, beginning)
             _refuse_nan(train_loss, epoch, schedule, checkpoint)

@@ -78,7 +78,8 @@ def test_neumf_has_the_parameters_of_its_parts_and_the_paper_s_defaults() -> Non
 
 
 def test_pretraining_starts_the_fusion_from_the_mean_of_the_trained_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared: dict[str, Any] = {"batch_size": 512, "learning_rate": 0.02, "embedding_std": 0.1, "device": "cpu"}
+    shared: dict[str, Any] = {"batch_size": 512, "learning_rate": 0.02, "decay": 0.9}
+    shared |= {"embedding_std": 0.1, "device": "cpu"}
     product = GMF(embedding_dim=4, epochs=3, **shared).fit(board(False), seed=5)
     tower = NCF(embedding_dim=6, layers=(12, 5), epochs=3, **shared).fit(board(False), seed=5)
     starts = []
@@ -86,6 +87,7 @@ def test_pretraining_starts_the_fusion_from_the_mean_of_the_trained_parts(monkey
     def spying(module: Any, *arguments: Any, train: Any = neural.train, **options: Any) -> Any:
         if isinstance(module, Fusion):
             starts.append(module.score_all(PLAYERS).detach())
+            assert arguments[2].learning_rate == pytest.approx(0.02 * 0.9**3)
         return train(module, *arguments, **options)
 
     monkeypatch.setattr(neural, "train", spying)

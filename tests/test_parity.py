@@ -113,3 +113,34 @@ def test_the_figure_of_orders_names_each_model_on_both_sides_with_its_last_value
     orders = pd.DataFrame({"a, b": [0.1, 0.3], "c": [0.2, 0.1]}, index=["one", "two"])
     texts = [text.get_text() for text in parity.orders_figure(orders, "A title").axes[0].texts]
     assert texts == ["one", "one, 0.200", "two", "two, 0.100"]
+
+
+@pytest.mark.parametrize(
+    "low, high, verdict",
+    [
+        (-0.004, 0.009, "the same"),
+        (0.002, 0.009, "the same"),  # a difference that is there, and too small to matter
+        (-0.011, 0.003, "undecided"),
+        (0.001, 0.011, "another"),
+        (-0.03, -0.02, "another"),
+    ],
+)
+def test_two_implementations_are_the_same_where_the_whole_interval_is_small(low, high, verdict):
+    case = {
+        "peer": "one",
+        "version": "one 1.0",
+        "what": "BPR",
+        "data": "rows",
+        "rounds": 5,
+        "theirs": 0.3,
+        "ours": 0.31,
+    }
+    peers = pd.DataFrame(
+        [
+            case | {"measure": "epoch"},
+            case | {"measure": "ndcg", "low": low, "high": high},
+            case | {"measure": "hit_ratio"},
+        ]
+    )
+    (line,) = parity.beside_implementations(peers).to_dict("records")
+    assert (line["library"], line["model"], line["seeds"], line["verdict"]) == ("one 1.0", "BPR", 5, verdict)

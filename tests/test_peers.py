@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import invented_movielens
 
 from pipeline.bench.peers import __main__ as peers
+from pipeline.bench.peers import rows as files
 from pipeline.bench.peers.__main__ import Peer
-from pipeline.bench.peers.study import read_rows
+from pipeline.bench.peers.rows import BY_ITEM, FILES, best, by_item, measured_lists, read_parts, read_rows
 from pipeline.chapters.notebook import PEER_COLUMNS, Notebook
 from recsys_core.datasets import MovieLens
 from recsys_core.errors import StudyError
+from recsys_core.evaluate import RankingTask, rank
 from recsys_core.features import encode
 from recsys_core.models import MODELS
+from recsys_core.models.linear import EASE
 from recsys_core.protocols import make_split
 
 FAKE = """
@@ -50,7 +54,7 @@ def prepare(folder, fold, settings):
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five folds of invented data."""
-    peers.write_folds(invented_movielens(), tmp_path)
+    files.write_folds(invented_movielens(), tmp_path)
     return tmp_path
 
 
@@ -93,7 +97,7 @@ def test_peers_read_the_rows_that_the_study_trains_and_tests_on(folder: Path) ->
 
 
 def test_peers_read_one_row_of_attributes_for_each_code(ml_100k: MovieLens, tmp_path: Path) -> None:
-    peers.write_folds(ml_100k, tmp_path)
+    files.write_folds(ml_100k, tmp_path)
     users, items = (pd.read_csv(tmp_path / f"{name}.tsv", sep="\t") for name in ("users", "items"))
     assert list(users) == ["user", "age", "gender", "occupation"] and list(items) == ["item", "year", "genres"]
     assert users["user"].tolist() == list(range(943)) and items["item"].tolist() == list(range(1682))
@@ -119,13 +123,13 @@ def test_theirs_and_ours_are_timed_and_their_ratio_is_taken(
 
 def test_both_sides_read_the_same_rows_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = encode(invented_movielens())[0]
-    monkeypatch.setattr(peers, "benchmark_rows", lambda: (rows, "invented"))
-    assert peers.write_rows(tmp_path / peers.ROWS) == "invented"
-    read = read_rows(tmp_path / peers.ROWS)
+    monkeypatch.setattr(files, "benchmark_rows", lambda: (rows, "invented"))
+    assert files.write_rows(tmp_path / "ml-1m.npy") == "invented"
+    read = read_rows(tmp_path / "ml-1m.npy")
     assert read.n_users == len(np.unique(rows.users)) and read.n_items == len(np.unique(rows.items))
     assert np.array_equal(read.users, rows.users)
     for settings in ({"model": "ease"}, {"model": "ials", "n_iterations": 3}):
-        measured = peers.run(sys.executable, peers.OURS, tmp_path, 1, settings | {"rows": peers.ROWS})
+        measured = peers.run(sys.executable, peers.OURS, tmp_path, 1, settings | {"rows": "ml-1m.npy"})
         assert measured["epochs"] == settings.get("n_iterations", 1) and np.isnan(measured["rmse"])
 
 
@@ -222,8 +226,9 @@ def test_a_notebook_without_measured_peers_reads_an_empty_table(tmp_path: Path) 
 
 
 def test_sequences_are_read_in_order_of_time_with_the_test_row_last(ml_100k: MovieLens, tmp_path: Path) -> None:
-    assert peers.write_histories(tmp_path / peers.HISTORIES) == "ml-100k, loo-full"
-    written = pd.read_csv(tmp_path / peers.HISTORIES, sep="\t")
+    file = tmp_path / "histories.tsv"
+    assert FILES[file.name](file) == "ml-100k, loo-full"
+    written = pd.read_csv(file, sep="\t")
     rows = encode(ml_100k)[0]
     order = rows.by_time
     stacked = written.sort_values("user", kind="stable")
@@ -233,11 +238,27 @@ def test_sequences_are_read_in_order_of_time_with_the_test_row_last(ml_100k: Mov
     assert tests.sum().eq(1).all() and tests.last().eq(1).all()
 
 
-def test_sequence_models_are_judged_user_by_user(ml_100k: MovieLens, tmp_path: Path) -> None:
-    settings = {"model": "sasrec", "epochs": 1, "embedding_dim": 4, "window": 5, "rows": peers.HISTORIES}
-    measured = peers.run(sys.executable, peers.OURS, tmp_path, 2, settings)
-    assert len(measured["hit_ratio"]) == len(measured["ndcg"]) == 943
-    assert set(measured["hit_ratio"]) == {0.0, 1.0} and measured["memory"] > 100
+@pytest.mark.parametrize("name", ["picks.tsv", "by-item.tsv"])
+def test_lists_are_measured_as_the_study_measures_them(name: str, ml_100k: MovieLens, tmp_path: Path) -> None:
+    FILES[name](tmp_path / name)
+    known, test = read_parts(tmp_path / name)
+    model, asked = EASE().fit(known), np.unique(test.users)
+    users = rank(model, RankingTask(known, test, cutoffs=(10,))).users.sort_values("user")
+    measured = peers.run(sys.executable, peers.OURS, tmp_path, 2, {"model": "ease", "rows": name})
+    assert measured["ndcg"] == pytest.approx(users["ndcg@10"].tolist())
+    assert measured["hit_ratio"] == users["hit_ratio@10"].tolist() and 0 < np.mean(measured["ndcg"]) < 1
+    lists = best(model.score(torch.as_tensor(asked)).double().numpy(), tmp_path / name)
+    assert measured_lists(lists, tmp_path / name)["ndcg"] == pytest.approx(measured["ndcg"])
+    assert not set(zip(np.repeat(asked, 10), lists.ravel())) & set(zip(known.users, known.items))
+
+
+def test_three_quarters_of_each_films_rows_are_known(ml_100k: MovieLens) -> None:
+    rows = encode(ml_100k)[0]
+    known, test = by_item(rows)
+    assert len(known) + len(test) == len(rows) and BY_ITEM.startswith("three quarters")
+    share = known.item_counts[rows.item_counts >= 20] / rows.item_counts[rows.item_counts >= 20]
+    assert np.abs(share - 0.75).max() <= 0.025
+    assert by_item(rows)[0].sha256 == known.sha256 != by_item(rows, seed=1)[0].sha256
 
 
 def test_times_with_several_threads_are_wall_times(folder: Path, fake: Peer) -> None:

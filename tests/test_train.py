@@ -64,15 +64,15 @@ def scripted(values: list[float], higher_is_better: bool = True) -> Validation:
     return Validation("score", lambda: remaining.pop(0), higher_is_better)
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_the_loop_takes_the_adam_steps_of_the_paper(weight_decay: float) -> None:
-    """Kingma & Ba 2015, algorithm 1, with its default decay rates and L2 regularisation in the gradient."""
+@pytest.mark.parametrize(("weight_decay", "decay"), [(0.0, 1.0), (0.1, 1.0), (0.0, 0.5)])
+def test_the_loop_takes_the_adam_steps_of_the_paper(weight_decay: float, decay: float) -> None:
+    """Kingma & Ba 2015, algorithm 1, with default decay rates and L2 regularisation in the gradient; the rate falls."""
     module, epochs, rate = plane()[:1], 3, 0.05  # type: ignore[index]
     parameters = [p.clone().requires_grad_() for p in weights(module)]
     first, second = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     generator, step = torch.Generator().manual_seed(5), 0
     inputs, targets = points()
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for rows in torch.randperm(40, generator=generator).split(BATCH_SIZE):
             loss = ((inputs[rows] @ parameters[0][0] + parameters[1] - targets[rows]) ** 2).mean()
             gradients, step = torch.autograd.grad(loss, parameters), step + 1
@@ -82,8 +82,8 @@ def test_the_loop_takes_the_adam_steps_of_the_paper(weight_decay: float) -> None
                     first[i] = 0.9 * first[i] + 0.1 * gradient
                     second[i] = 0.999 * second[i] + 0.001 * gradient**2
                     mean, variance = first[i] / (1 - 0.9**step), second[i] / (1 - 0.999**step)
-                    parameters[i] -= rate * mean / (variance.sqrt() + 1e-8)
-    fit(module, Schedule(epochs, rate, weight_decay))
+                    parameters[i] -= rate * decay**epoch * mean / (variance.sqrt() + 1e-8)
+    fit(module, Schedule(epochs, rate, weight_decay, decay=decay))
     for ours, by_hand in zip(weights(module), parameters):
         torch.testing.assert_close(ours, by_hand.detach(), rtol=1e-10, atol=1e-12)
 
@@ -148,7 +148,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(
 ) -> None:
     values, checkpoint = [1.0, 4.0, 2.0, 3.0, 1.0], tmp_path / "run"
     whole, broken, resumed = plane(), plane(), plane()
-    history = fit(whole, Schedule(5, 0.05), scripted(values))
+    history = fit(whole, Schedule(5, 0.05, decay=0.8), scripted(values))
     calls = []
 
     def breaking(module: nn.Module, *batch: Tensor) -> Tensor:
@@ -165,9 +165,9 @@ def test_an_interrupted_run_continues_to_the_same_bits(
         return remaining.pop(0)
 
     with pytest.raises(stop):
-        fit(broken, Schedule(5, 0.05), Validation("score", measure, True), checkpoint, breaking)
+        fit(broken, Schedule(5, 0.05, decay=0.8), Validation("score", measure, True), checkpoint, breaking)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert fit(resumed, Schedule(5, 0.05), scripted(values[3:]), checkpoint) == history
+    assert fit(resumed, Schedule(5, 0.05, decay=0.8), scripted(values[3:]), checkpoint) == history
     assert same_bits(resumed, whole)
     assert not checkpoint.exists()
 
@@ -227,6 +227,7 @@ def test_a_loss_that_is_no_number_is_one_clear_error_and_leaves_nothing_behind(v
         ({"learning_rate": -0.1}, "learning_rate=-0.1: it must be above 0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0: it must be above 0"),
         ({"learning_rate": math.nan}, "learning_rate=nan: it must be above 0"),
+        ({"decay": 0.0}, "decay=0.0: it must be above 0"),
         ({"weight_decay": -1e-3}, "weight_decay=-0.001: it must be at least 0"),
         ({"patience": 0}, "patience=0: it must be at least 1"),
         ({"precision": "float64"}, "precision='float64' is not known: allowed are auto, float32, bfloat16"),

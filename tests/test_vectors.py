@@ -17,10 +17,10 @@ from pipeline.chapters.vectors import (
     recall_of,
     spread_titles,
 )
+from recsys_core.content import title_words, with_title_words
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.interactions import Features
-from recsys_core.titles import title_words, with_title_words
 
 
 def test_title_words_are_the_most_frequent_and_ties_are_alphabetical() -> None:
@@ -31,7 +31,7 @@ def test_title_words_are_the_most_frequent_and_ties_are_alphabetical() -> None:
 
 def test_title_words_need_titles() -> None:
     data = invented_movielens()
-    with pytest.raises(StudyError, match="has no film titles"):
+    with pytest.raises(StudyError, match="has no movie table"):
         with_title_words(encode(data)[0], data, 4)
 
 

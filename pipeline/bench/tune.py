@@ -22,6 +22,7 @@ import optuna
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
+from recsys_core.content import with_title_words
 from recsys_core.datasets import load
 from recsys_core.errors import refuse_unknown
 from recsys_core.features import encode
@@ -32,7 +33,6 @@ from recsys_core.models.registry import SEARCHES
 from recsys_core.models.settings import Between
 from recsys_core.protocols import PROTOCOLS, make_split
 from recsys_core.splits import Split
-from recsys_core.titles import with_title_words
 
 N_TRIALS = 30
 Space: TypeAlias = dict[str, list[Any] | Between]

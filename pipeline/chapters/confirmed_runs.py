@@ -20,6 +20,7 @@ from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.judging import judge, measure
 from recsys_core.models.base import Recommender, fingerprint
+from recsys_core.protocols import BEYOND_ACCURACY
 from recsys_core.splits import Split
 from recsys_core.train import resolve_device
 
@@ -206,6 +207,8 @@ class ConfirmedRuns:
         model = fits.of(seed)
         unfinished = fits.stop_after is not None
         summary, users = (NO_METRICS, None) if unfinished else measure(model, split)
+        if users is not None and self.notebook.part:  # of thousands of users, what nothing reads is not stored
+            users = users.drop(columns=[name for name in users if name.split("@")[0] in BEYOND_ACCURACY])
         summary, history = summary[METRIC_COLUMNS], model.history_
         exact = {"rows": rows_sha256(model.train_)}
         if history is not None and history.first_batch:

@@ -30,6 +30,8 @@ from recsys_core.train import Validation
 ON_TEST, OPENED = "by epoch on test", "opened"  # roles of rows
 MEASURED = ("hit_ratio@10", "ndcg@10")
 REACHED, BELOW, ABOVE, CONTEXT = "reached", "below", "above", "for comparison"
+IMPLEMENTATION_BAND = 0.01  # of NDCG@10 between two implementations
+SAME, ANOTHER, UNDECIDED = "the same", "another", "undecided"
 VERDICTS = {REACHED: plots.GREEN, ABOVE: plots.BLUE, BELOW: plots.VERMILION, CONTEXT: plots.GREY}
 
 
@@ -90,6 +92,21 @@ def parity_table(lines: pd.DataFrame, minutes: pd.Series, metrics: Sequence[str]
         line |= {"seeds": int(mine["seeds"].iloc[0]), "verdict": in_one(mine["verdict"])}
         table.append(line | {"minutes": minutes.get(model, np.nan)})
     return pd.DataFrame(table)
+
+
+def beside_implementations(peers: pd.DataFrame) -> pd.DataFrame:
+    """Models of other libraries, trained on the same rows with the same settings, beside ours, by NDCG@10: a line for each case.
+
+    `peers` is what `make peers` stored. Columns: library, model, data, seeds, theirs, ours, low and high (of ours - theirs, over
+    users and seeds), verdict: the same where the interval lies within `IMPLEMENTATION_BAND`, else another where it is all above or
+    all below zero, else undecided.
+    """
+    held = peers[peers["measure"] == "ndcg"]
+    columns = ["library", "model", "data", "seeds", "theirs", "ours", "low", "high"]
+    lines = held.rename(columns={"version": "library", "what": "model", "rounds": "seeds"})[columns]
+    inside = (lines["low"] >= -IMPLEMENTATION_BAND) & (lines["high"] <= IMPLEMENTATION_BAND)
+    outside = (lines["low"] > 0) | (lines["high"] < 0)
+    return lines.assign(verdict=np.select([inside, outside], [SAME, ANOTHER], UNDECIDED)).reset_index(drop=True)
 
 
 def noted(results: pd.DataFrame, role: str, model: str | None = None) -> pd.DataFrame:

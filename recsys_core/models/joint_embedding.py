@@ -7,7 +7,7 @@ Stated: user_dim 25, item_dim 403, embedding_dim, hidden_dim and joint_dim 512, 
 1e-6, 7 epochs, the best by validation accuracy; accuracy .64 on held-out users. Open, and chosen here: the 25th user column is the
 zip code as a number; 403 is 19 genres and 384 more, the width of the common small sentence encoders, so that the rest is taken to
 be the film's title; here it is a multi-hot of the 384 most frequent words of the titles, years among them (the study's
-`recsys_core.titles`; it works without, too). The shape of the alignment loss is that of a cosine embedding loss, the head is one
+`recsys_core.content`; it works without, too). The shape of the alignment loss is that of a cosine embedding loss, the head is one
 linear layer, the batch 1,024 rows. The report does not say what it ranks by: the head, which is what its loss trains, or the cosine
 in the joint space, which vector search needs (`by_cosine`).
 """

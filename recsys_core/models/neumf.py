@@ -8,7 +8,7 @@ On the paper's ML-1M files it reaches HR@10 .688 and NDCG@10 .410 (with 64 facto
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from recsys_core.models.ncf import NCF
 from recsys_core.models.pairs import PairNet
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
+from recsys_core.train import Schedule
 
 PRETRAINED_SHARE = 0.5  # α of the paper's section 3.4.1: GMF's output starts with α, the MLP's with 1 - α
 
@@ -46,7 +47,8 @@ class NeuMF(NCF):
     """GMF with `gmf_dim` factors and the MLP, fused; the defaults are the paper's NeuMF with 8 predictive factors.
 
     With `pretrain_epochs` both parts are first trained alone for so many epochs, on the same rows and with the same settings, and
-    the fusion starts from them. Differs from the paper: it goes on with Adam instead of plain gradient descent.
+    the fusion starts from them, with the learning rate that `decay` has left by then. Differs from the paper: it goes on with Adam
+    instead of plain gradient descent.
     """
 
     embedding_dim: int = setting(16)
@@ -73,6 +75,9 @@ class NeuMF(NCF):
         super()._fit(task)
         if parts and self.history_ and (began := parts[0].history_):  # training began with the first part
             self.history_.path, self.history_.first_batch = began.path, began.first_batch
+
+    def _schedule(self, task: FitTask) -> Schedule:
+        return replace(super()._schedule(task), learning_rate=self.learning_rate * self.decay**self.pretrain_epochs)
 
     def _build(self, train: Interactions) -> nn.Module:
         return Fusion(*(self.pretrained or [part._build(train) for part in self._parts()]))

@@ -20,7 +20,7 @@ class NeuralRecommender(Recommender):
     """A recommender that is trained by the loop, to the epoch that is best by the judge that `fit` was given.
 
     Ranking whole catalogues after every epoch can cost more than the training: at most `validation_users` users are asked
-    for it, evenly spaced over the user codes.
+    for it, evenly spaced over the user codes. After each epoch the learning rate is multiplied by `decay`.
     """
 
     chooses: ClassVar[bool] = True
@@ -28,6 +28,7 @@ class NeuralRecommender(Recommender):
     epochs: int = setting(20, least=1, search=60, other=3)
     batch_size: int = setting(2048, least=1, other=300)
     learning_rate: float = setting(1e-3, above=0, other=0.003)
+    decay: float = setting(1.0, above=0, other=0.1)
     weight_decay: float = setting(0.0, least=0, other=0.1)
     patience: int | None = setting(None, least=1, search=3)
     device: str = "auto"
@@ -48,8 +49,6 @@ class NeuralRecommender(Recommender):
         """The loss of one batch, a scalar."""
 
     def _fit(self, task: FitTask) -> None:
-        epochs = self.epochs if task.stop_after is None else min(self.epochs, task.stop_after)
-        schedule = Schedule(epochs, self.learning_rate, self.weight_decay, self.patience, self.precision)
         device = resolve_device(self.device)
         with seeded(task.seed, device) as generator:
             self.module_: Any = self._build(task.train).to(device)
@@ -57,13 +56,17 @@ class NeuralRecommender(Recommender):
                 self.module_,
                 self._batches(task.train, device),
                 self._loss,
-                schedule,
+                self._schedule(task),
                 generator,
                 self._validation(task),
                 task.checkpoint,
                 title=f"{type(self).__name__}, seed {task.seed}",
                 identity=self._identity(task),
             )
+
+    def _schedule(self, task: FitTask) -> Schedule:
+        epochs = self.epochs if task.stop_after is None else min(self.epochs, task.stop_after)
+        return Schedule(epochs, self.learning_rate, self.weight_decay, self.patience, self.precision, self.decay)
 
     def _identity(self, task: FitTask) -> str:
         """Fingerprint of the training rows and of all settings but how long and where to train."""

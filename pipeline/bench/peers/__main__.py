@@ -24,22 +24,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.bench.timings import benchmark_rows, machine_name
+from pipeline.bench.peers.rows import FILES, N_FOLDS, best, measured_lists, write_folds
+from pipeline.bench.timings import machine_name
 from pipeline.chapters.notebook import PEER_COLUMNS
 from pipeline.chapters.results import public_versions
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES
 from pipeline.command import exit_status
-from recsys_core.datasets import MovieLens, load
+from recsys_core.datasets import load
 from recsys_core.errors import StudyError, refuse_unknown
-from recsys_core.features import encode
 from recsys_core.files import atomic_path
-from recsys_core.protocols import make_split
 
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "study.py"
-ROWS, HISTORIES = "ml-1m.npy", "histories.tsv"
 TABLE = ROOT / "reports" / "timings_peers.csv"
-N_FOLDS = 5
 Measured = dict[str, Any]
 
 
@@ -102,59 +99,12 @@ def _last(lines: Iterable[str]) -> str:
     return ([line.strip() for line in lines if line.strip()] or ["no reason given"])[-1]
 
 
-def write_folds(data: MovieLens, folder: Path) -> None:
-    """Write what peers read, tab-separated with a header line, users and items as codes.
-
-    `fold-1.train.tsv` to `fold-5.test.tsv` (user, item, rating), `users.tsv` (user, age, gender, occupation) and `items.tsv`
-    (item, year or 0, genres separated by spaces) where the data has them.
-    """
-    rows, vocabulary = encode(data)
-    for fold in range(1, N_FOLDS + 1):
-        split = make_split("rating-5fold", rows, fold=fold)
-        for name, part in (("train", split.refit), ("test", split.test)):
-            table = pd.DataFrame({"user": part.users, "item": part.items, "rating": part.ratings})
-            table.to_csv(folder / f"fold-{fold}.{name}.tsv", sep="\t", index=False)
-    if data.users is not None:
-        users = data.users.set_index("user_id").loc[vocabulary.user_ids].reset_index(drop=True).rename_axis("user")
-        users[["age", "gender", "occupation"]].to_csv(folder / "users.tsv", sep="\t")
-    if data.movies is not None:
-        items = data.movies.set_index("item_id").loc[vocabulary.item_ids].reset_index(drop=True).rename_axis("item")
-        genres = items["genres"].str.replace(" ", "_").str.replace("|", " ")
-        items.assign(year=items["year"].fillna(0), genres=genres)[["year", "genres"]].to_csv(
-            folder / "items.tsv", sep="\t"
-        )
-
-
-def write_rows(file: Path) -> str:
-    """Write the rows of the NCF benchmark, or synthetic ones of their shape, as (2, N) codes of users and items; say which.
-
-    Codes that no row has are left out.
-    """
-    rows, name = benchmark_rows()
-    codes = [np.unique(column, return_inverse=True)[1] for column in (rows.users, rows.items)]
-    np.save(file, np.stack(codes))
-    return name
-
-
-def write_histories(file: Path) -> str:
-    """Write the known and the test rows of `loo-full` as tab-separated codes: user, item, is_test; each user's in order of time."""
-    data = load("ml-100k")
-    split = make_split("loo-full", encode(data)[0])
-    parts = []
-    for is_test, rows in enumerate((split.refit, split.test)):
-        order = rows.by_time
-        parts.append(pd.DataFrame({"user": rows.users[order], "item": rows.items[order], "is_test": is_test}))
-    pd.concat(parts).to_csv(file, sep="\t", index=False)
-    return f"{data.name}, loo-full"
-
-
-FILES = {ROWS: write_rows, HISTORIES: write_histories}  # what settings can name as `rows`
-
-
 def run(
     python: Path | str, script: Path, folder: Path, fold: int, settings: dict[str, Any], threads: int = 1
 ) -> Measured:
     """One fit in a process of its own: seconds of processor time and of wall time, epochs, memory, and the RMSE or NaN.
+
+    Lists of films are measured here, and scores made lists of, by the same code for all.
 
     Raises:
         StudyError: the script failed; the message ends with the last line that it wrote.
@@ -167,6 +117,10 @@ def run(
         said = re.sub(r"^[\w.]+: ", "", _last(done.stderr.splitlines()))  # without the kind of error
         raise StudyError(f"{script.stem} stopped: {said}")
     measured = json.loads(done.stdout.splitlines()[-1])
+    if scores := measured.pop("scores", ""):
+        measured["lists"] = best(np.load(folder / scores), folder / settings["rows"])
+    if "lists" in measured:
+        measured |= measured_lists(measured.pop("lists"), folder / settings["rows"])
     return {name: float("nan") if value is None else value for name, value in measured.items()}
 
 
