@@ -208,7 +208,7 @@ class ConfirmedRuns:
         unfinished = fits.stop_after is not None
         summary, users = (NO_METRICS, None) if unfinished else measure(model, split)
         if users is not None and self.notebook.part:  # of thousands of users, what nothing reads is not stored
-            users = users.drop(columns=[name for name in users if name.split("@")[0] in BEYOND_ACCURACY])
+            users = users.drop(columns=[name for name in users if str(name).split("@")[0] in BEYOND_ACCURACY])
         summary, history = summary[METRIC_COLUMNS], model.history_
         exact = {"rows": rows_sha256(model.train_)}
         if history is not None and history.first_batch:
