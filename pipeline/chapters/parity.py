@@ -97,12 +97,12 @@ def parity_table(lines: pd.DataFrame, minutes: pd.Series, metrics: Sequence[str]
 def beside_implementations(peers: pd.DataFrame) -> pd.DataFrame:
     """Models of other libraries, trained on the same rows with the same settings, beside ours, by NDCG@10: a line for each case.
 
-    `peers` is what `make peers` stored. Columns: library, model, data, seeds, theirs, ours, low and high (of ours - theirs, over
-    users and seeds), verdict: the same where the interval lies within `IMPLEMENTATION_BAND`, else another where it is all above or
-    all below zero, else undecided.
+    `peers` is what `make peers` stored. Columns: library, model, settings (of ours), data, seeds, theirs,
+    ours, low and high (of ours - theirs, over users and seeds), verdict: the same where the interval lies within
+    `IMPLEMENTATION_BAND`, else another where it is all above or all below zero, else undecided.
     """
     held = peers[peers["measure"] == "ndcg"]
-    columns = ["library", "model", "data", "seeds", "theirs", "ours", "low", "high"]
+    columns = ["library", "model", "settings", "data", "seeds", "theirs", "ours", "low", "high"]
     lines = held.rename(columns={"version": "library", "what": "model", "rounds": "seeds"})[columns]
     inside = (lines["low"] >= -IMPLEMENTATION_BAND) & (lines["high"] <= IMPLEMENTATION_BAND)
     outside = (lines["low"] > 0) | (lines["high"] < 0)

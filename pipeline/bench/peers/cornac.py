@@ -1,6 +1,7 @@
 """Cornac (Salah, Truong & Lauw 2020): matrix factorisation and BPR compiled with Cython, NeuMF with torch, EASE with NumPy.
 
-BPR has the rows and the settings of Microsoft Recommenders' table of ML-100K, which runs Cornac's.
+BPR has the rows and the settings of Microsoft Recommenders' table of ML-100K, which runs Cornac's. Its plain descent, pair by pair,
+and Adam on batches do not need the same pull towards zero, so that ours stands there with three.
 """
 
 from collections.abc import Callable
@@ -52,11 +53,20 @@ CASES = {
             "rows": "by-item.tsv",
         },
         "ours": {
-            "with Adam": {
+            "the same pull": {
                 "model": "bpr_mf",
                 "embedding_dim": 200,
-                "regularisation": 0.0005,  # Cornac's pull is half of the square
-                "epochs": 30,
+                "regularisation": 0.0005,  # Cornac's is of half the square
+                "epochs": 40,
+                "rows": "by-item.tsv",
+            },
+            "stated": {"model": "bpr_mf", "embedding_dim": 200, "epochs": 40, "rows": "by-item.tsv"},
+            "tuned": {
+                "model": "bpr_mf",
+                "tuned": True,
+                "embedding_dim": 200,
+                "epochs": 40,
+                "patience": None,
                 "rows": "by-item.tsv",
             },
         },
