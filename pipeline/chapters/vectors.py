@@ -6,14 +6,25 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.chapters import plots
-from recsys_core.interactions import Features
+from recsys_core.interactions import Features, Interactions
 from recsys_core.models.attribute_networks import VectorNetwork
+from recsys_core.models.dssm import DSSM
 from recsys_core.retrieval import VectorIndex
 
 SHADES = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, plots.PURPLE, plots.INDIGO, plots.OLIVE, plots.BROWN)
+
+
+class LongEmbeddings(DSSM):
+    """DSSM whose embeddings begin with numbers of variance 1, as `nn.Embedding` has them."""
+
+    def _build(self, train: Interactions) -> nn.Module:
+        network = super()._build(train)
+        for embedding in network.embeddings:  # type: ignore[union-attr]
+            embedding.reset_parameters()
+        return network
 
 
 def recall_of(found: Tensor, exact: Tensor) -> float:
