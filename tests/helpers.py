@@ -14,6 +14,7 @@ from torch import Tensor
 from recsys_core.datasets import MovieLens
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.optimiser import Adam
 
 
 def make_interactions(
@@ -115,3 +116,16 @@ def reference_metrics(ranks: list[float], n_relevant: int, cutoff: int) -> dict[
         "recall_capped": len(top) / min(cutoff, n_relevant),
         "precision": len(top) / cutoff,
     }
+
+
+def with_other_rate(factor: float) -> type[Adam]:
+    """Adam whose every step is so many times as long."""
+
+    class OtherRate(Adam):
+        def step(self) -> None:
+            rate = self.learning_rate
+            self.learning_rate = factor * rate
+            super().step()
+            self.learning_rate = rate
+
+    return OtherRate

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import invented_movielens as data
+from helpers import with_other_rate
 from torch import Tensor
 
 from pipeline.chapters.experiment import Experiments
@@ -338,8 +339,7 @@ def test_a_run_that_is_not_stored_is_trained_elsewhere_and_stored_only_where_tha
 
 def slower(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plant a fault: training steps are two hundredths too small."""
-    original = training.Adam
-    monkeypatch.setattr(training, "Adam", lambda parameters, rate, *rest: original(parameters, 0.98 * rate, *rest))
+    monkeypatch.setattr(training, "Adam", with_other_rate(0.98))
 
 
 def test_a_contradiction_is_an_error_that_says_which_number_and_by_how_much(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import with_other_rate
 from scipy import stats
 from torch import Tensor
 
@@ -75,8 +76,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def rate_changed(patch: pytest.MonkeyPatch) -> None:
-    original = train.Adam
-    patch.setattr(train, "Adam", lambda parameters, rate, *rest: original(parameters, 0.98 * rate, *rest))
+    patch.setattr(train, "Adam", with_other_rate(0.98))
 
 
 def later_rate_raised(patch: pytest.MonkeyPatch) -> None:

@@ -320,7 +320,7 @@ def _linear_code(model: Any) -> None:
 def _item_bias(model: Any) -> None:
     """A number for each film, added to its score, as this study has it."""
     model.item_bias = torch.nn.Parameter(torch.zeros(model.n_items))
-    plain = model.full_sort_predict
+    plain, n_items = model.full_sort_predict, model.n_items
 
     def loss(rows: Any) -> torch.Tensor:
         positive, negative = rows[model.ITEM_ID], rows[model.NEG_ITEM_ID]
@@ -329,13 +329,7 @@ def _item_bias(model: Any) -> None:
         return -torch.nn.functional.logsigmoid(ahead + model.item_bias[positive] - model.item_bias[negative]).mean()
 
     model.calculate_loss = loss
-    model.full_sort_predict = lambda rows: (plain(rows).reshape(-1, model.n_items) + model.item_bias.detach()).reshape(
-        -1
-    )
+    model.full_sort_predict = lambda rows: (plain(rows).reshape(-1, n_items) + model.item_bias).reshape(-1)
 
 
-CHANGES: dict[str, Callable[[Any], None]] = {
-    "noise": _full_noise,
-    "linear code": _linear_code,
-    "item bias": _item_bias,
-}
+CHANGES = {"noise": _full_noise, "linear code": _linear_code, "item bias": _item_bias}
