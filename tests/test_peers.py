@@ -75,6 +75,14 @@ def test_a_script_is_read_without_importing_what_it_needs(tmp_path: Path) -> Non
     assert (found["invented"].version, list(found["invented"].cases)) == ("invented-peer 3.2.1", ["mean"])
 
 
+def test_a_case_is_run_again_with_each_change_of_their_side(tmp_path: Path) -> None:
+    case = {"theirs": {"layers": 2, "noise": 0.1}, "ours": {}, "measures": [], "goal": {}}
+    cases = {"VAE": case | {"changed": {"full noise": {"noise": 1.0}}}, "BPR": case}
+    (tmp_path / "one.py").write_text(f"REQUIREMENTS = ['one==1']\nCASES = {cases!r}\n")
+    found = peers.read_peers(tmp_path)["one"].cases
+    assert found == {"VAE": case, "VAE, full noise": case | {"theirs": {"layers": 2, "noise": 1.0}}, "BPR": case}
+
+
 @pytest.mark.parametrize("peer", peers.read_peers().values(), ids=lambda peer: peer.name)
 def test_every_peer_of_the_study_is_pinned_and_compared_with_models_that_exist(peer: Peer) -> None:
     assert "==" in peer.requirements[0]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,17 @@ class Peer:
                 found[node.targets[0].id] = node.value
         if "REQUIREMENTS" not in found:
             return None
-        return cls(script.stem, script, *(ast.literal_eval(found[name]) for name in ("REQUIREMENTS", "CASES")))
+        requirements, cases = (ast.literal_eval(found[name]) for name in ("REQUIREMENTS", "CASES"))
+        return cls(script.stem, script, requirements, dict(_with_changed(cases)))
+
+
+def _with_changed(cases: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every case, and behind it the same with each of the changes of their side that it has by label."""
+    for name, case in cases.items():
+        changes = case.pop("changed", {})
+        yield name, case
+        for label, settings in changes.items():
+            yield f"{name}, {label}", case | {"theirs": case["theirs"] | settings}
 
 
 def read_peers(folder: Path = FOLDER) -> dict[str, Peer]:
