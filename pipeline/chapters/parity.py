@@ -201,9 +201,12 @@ def orders_figure(orders: pd.DataFrame, title: str) -> Figure:
     """The rank of each model (a row) by each column of values, the best on top, joined by a line from column to column."""
     ranks = orders.rank(ascending=False, method="first")
     figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES + 1.5, 1.6 + 0.36 * len(ranks)))
-    for model, shade in plots.shades(ranks.index.tolist()).items():
+    shades = plots.shades(ranks.index.tolist())
+    used = list(shades.values())
+    for place, (model, shade) in enumerate(shades.items()):
         places = ranks.loc[model].to_numpy()
-        axes.plot(range(len(places)), places, "o-", color=shade, markersize=6)
+        line = "o--" if shade in used[:place] else "o-"  # there are more models than colours
+        axes.plot(range(len(places)), places, line, color=shade, markersize=6)
         axes.annotate(str(model), (0, places[0]), (-10, 0), textcoords="offset points", ha="right", va="center")
         end = f"{model}, {orders.loc[model].iloc[-1]:.3f}"
         axes.annotate(end, (len(places) - 1, places[-1]), (10, 0), textcoords="offset points", va="center")

@@ -54,6 +54,8 @@ class ContentTowersNet(AttributeNet):
         self.temperature, self.history_dropout = model.temperature, model.history_dropout
         hidden = model.id_dropout if isinstance(model, HybridTowers) else None
         self.ids = None if hidden is None else MeanEmbedding(train.item_counts, model.embedding_dim, hidden)
+        if self.ids is not None:
+            nn.init.xavier_uniform_(self.ids.weight)  # as short as in DSSM, for the reason that is given there
         n_inputs = items.table.shape[1] + (0 if hidden is None else model.embedding_dim)
         widths, n_attributes = (*model.layers, model.embedding_dim), users.table.shape[1]
         self.towers = nn.ModuleList(MLP(n, widths, model.dropout) for n in (n_attributes + n_inputs, n_inputs))
