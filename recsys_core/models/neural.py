@@ -107,7 +107,7 @@ class NeuralRecommender(Recommender):
     @property
     def n_parameters(self) -> int:
         """Trainable parameters of the module."""
-        return sum(parameter.numel() for parameter in self.module_.parameters())
+        return sum(parameter.numel() for parameter in self.module_.parameters() if parameter.requires_grad)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         with seeded(0, torch.device("cpu")):
