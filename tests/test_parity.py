@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from recsys_core.judging import measure
 from recsys_core.models.baselines import Popularity
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
+from recsys_core.splits import Role
 
 PUBLISHED = pd.DataFrame(
     [
@@ -101,7 +103,13 @@ def test_every_reading_of_the_test_rows_is_logged_also_of_settings_that_were_giv
     for strength in (10.0, 1000.0):
         study.run("EASE (wide)", EASE(regularisation=strength), ["loo-sampled", "loo-full"], [0], main=False)
     study.run("Popularity", Popularity(), ["loo-sampled"], [0])
-    found = parity.openings(study.runs.store, "loo-sampled")
+    (split,) = study.splits("loo-sampled")
+    roles = split.roles.copy()
+    roles[np.flatnonzero(roles == Role.TEST)[:2]] = 0
+    study.run(
+        "Popularity", Popularity(), [replace(split, roles=roles)], [0], main=False
+    )  # other test rows, another log
+    found = parity.openings(study.runs.store, split)
     assert list(found) == ["EASE (wide)", "Popularity"]
     assert list(found["EASE (wide)"].index) == ["regularisation 10.0", "regularisation 1000.0"]
     assert found["EASE (wide)"]["seeds"].tolist() == [1, 1]

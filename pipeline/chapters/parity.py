@@ -148,15 +148,16 @@ def by_epoch_on_test(model: Recommender, split: Split, seed: int = 0) -> pd.Data
     return pd.DataFrame(found).set_axis([f"epoch {epoch:03}" for epoch in range(1, len(found) + 1)])
 
 
-def openings(store: Store, protocol: str) -> dict[str, pd.DataFrame]:
-    """Each time that the test rows were read: of each model the settings of its stored runs (the index) and what was measured.
+def openings(store: Store, split: Split) -> dict[str, pd.DataFrame]:
+    """Each time that a split's test rows were read: of each model the settings of its stored runs (the index) and the values.
 
     Also of settings that are tried no more: what was read once stays in the store. Columns: `MEASURED` (means over seeds), seeds.
     """
     found: dict[str, list[pd.Series]] = {}
     for content in store.contents():
         runs, identity = content["runs"].values(), content["identity"]
-        if identity["protocol"] != protocol or identity["model"] == GivenScores.__name__ or not runs:
+        of_split = identity["protocol"] == split.protocol and identity["split"].startswith(split.sha256[:12])
+        if not of_split or identity["model"] == GivenScores.__name__ or not runs:
             continue
         values = {metric: np.mean([run["metrics"][""][metric][0] for run in runs]) for metric in MEASURED}
         name = re.sub(r" \(stated\).*", "", content["label"])
