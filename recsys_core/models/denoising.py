@@ -17,8 +17,8 @@ itself. That error is p times the one above, so that λ here is a p-th of a pena
 
 Differs from the papers: λ is above 0, or items without rows would have no inverse; and RDLAE's authors set the diagonal to 0 in the
 end, which changes no score of an item that the user has not seen. On ML-20M they chose λ = 1000 and p = .3 for DLAE, 400 and .3 for
-EDLAE, 1000, .2 and ξ = .6 for RDLAE; there is no published figure for ML-100K or ML-1M. λ is EASE's here; with it no B_jj comes
-near .6 on ML-100K, which has few users, so that ξ is smaller.
+EDLAE, 1000, .2 and ξ = .6 for RDLAE; no published figure is known to us for ML-100K or ML-1M. λ is EASE's here; with it no B_jj
+comes near .6 on ML-100K, which has few users, so that ξ is smaller.
 """
 
 from __future__ import annotations

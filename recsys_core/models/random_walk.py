@@ -30,10 +30,10 @@ class RP3beta(Recommender):
     Lee, Radzik & Siantos 2014, where β = 0), β the `popularity_penalty`. The first step from u, which all scores of u would be
     multiplied by, is left out, and so are walks back to an item that u came from.
 
-    As in the code of Ferrari Dacrema et al. 2019, not in the papers, of each row of W the k = `n_neighbours` largest are kept (the
-    items j that are reached from i most), the rows are divided by their sum if `normalised`, and then of each column the k largest
-    are kept (the items i from which j is reached most). Without this last step, which their article does not mention, HR@10 is .05
-    lower. Differs from it: what equals the k-th is kept, too.
+    As in the code of Ferrari Dacrema et al. 2019, of each row of W the k = `n_neighbours` largest are kept (the items j that are
+    reached from i most), the rows are divided by their sum if `normalised`, and then of each column the k largest are kept (the
+    items i from which j is reached most). On the files below HR@10 is .05 lower without this last step. Differs from that code:
+    what equals the k-th is kept, too.
 
     The defaults are those of that code. On the NCF paper's ML-1M files HR@10 is .6715 and NDCG@10 .3991 there (k = 494,
     α = 1.1468, β = .5613, normalised).
