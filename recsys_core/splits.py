@@ -14,6 +14,7 @@ from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions, Vocabulary
 
 N_SAMPLED_NEGATIVES = 99  # He et al. 2017, section 4.1
+VALIDATION_TENTH = 2  # of a user's rows, under random-80-10-10
 # ML-100K's rows in the order of `u.data`; other rows of its size have no canonical folds.
 ML_100K_SHA256 = "be1a19efb3d38b243cf2251e4c39846082522b2c0ed98619c85320fe9ed89a41"
 
@@ -137,12 +138,18 @@ def rating_5fold(interactions: Interactions, fold: int = 1, seed: int = 0) -> Sp
     return Split(interactions, _roles(n_rows, test, validation), "rating-5fold", f"fold={fold}")
 
 
-def random_80_10_10(interactions: Interactions, seed: int = 0) -> Split:
-    """Of each user's rows a random tenth is test and another validation (at least one each; users with fewer than 3 rows train)."""
+def random_80_10_10(interactions: Interactions, seed: int = 0, tenth: int = 1) -> Split:
+    """Of each user's rows a random tenth is test and another validation (at least one each; users with fewer than 3 rows train).
+
+    `tenth`, from 1, says which of a user's tenths is test. The second is validation whichever that is, so that what is chosen on
+    it stays chosen; other tenths make disjoint tests. Raises StudyError for one that is not there.
+    """
+    if tenth == VALIDATION_TENTH or not 1 <= tenth <= 10:
+        raise StudyError(f"tenth={tenth}: test is one of the tenths 1 to 10, and {VALIDATION_TENTH} is validation.")
     position, count = positions(interactions, np.random.default_rng(seed).random(len(interactions)))
-    tenth = np.where(count >= 3, np.maximum(1, count // 10), 0)
-    roles = _roles(len(interactions), position < tenth, (position >= tenth) & (position < 2 * tenth))
-    return Split(interactions, roles, "random-80-10-10")
+    place = np.where(count >= 3, position // np.maximum(1, count // 10), 10)  # 10 and more are in no tenth
+    roles = _roles(len(interactions), place == tenth - 1, place == VALIDATION_TENTH - 1)
+    return Split(interactions, roles, "random-80-10-10", "" if tenth == 1 else f"tenth={tenth}")
 
 
 def loo_full(interactions: Interactions, benchmark: Benchmark | None = None) -> Split:

@@ -141,6 +141,24 @@ def test_80_10_10_gives_every_user_a_tenth_of_their_rows_to_test_and_to_validati
         assert len(rows_of(split, Role.VALIDATION, user)) == tenth
 
 
+@given(rows=data(), seed=st.integers(0, 100))
+@few
+def test_tenths_have_disjoint_tests_and_one_validation(rows: Interactions, seed: int) -> None:
+    splits = [random_80_10_10(rows, seed, tenth) for tenth in (1, 3, 4, 5, 6)]
+    tested = np.array([has(split, Role.TEST) for split in splits])
+    validated = np.array([has(split, Role.VALIDATION) for split in splits])
+    assert (tested.sum(axis=0) <= 1).all() and (validated == validated[0]).all() and not (tested & validated).any()
+    assert len({split.sha256 for split in splits}) == len(splits)
+    plenty = rows.user_counts[rows.users] >= 6  # who has fewer has no sixth part
+    assert (tested[:, plenty].sum(axis=1) == tested[0, plenty].sum()).all()
+
+
+@pytest.mark.parametrize("tenth", [0, 2, 11])
+def test_a_tenth_that_cannot_be_test_is_refused(tenth: int) -> None:
+    with pytest.raises(StudyError, match=f"tenth={tenth}: test is one of the tenths 1 to 10, and 2 is validation"):
+        random_80_10_10(random_interactions(0, 5, 5, 20), tenth=tenth)
+
+
 def test_80_10_10_picks_every_row_equally_often() -> None:
     rows = make_interactions([(0, i) for i in range(20)], 1, 20)
     tested = sum(has(random_80_10_10(rows, seed), Role.TEST).astype(int) for seed in range(400))

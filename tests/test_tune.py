@@ -20,7 +20,7 @@ from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import MODELS
 from recsys_core.models.baselines import Bias
-from recsys_core.models.registry import SEARCHES
+from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 from recsys_core.models.settings import between
 from recsys_core.protocols import make_split
 from recsys_core.splits import Split
@@ -34,23 +34,28 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.mark.parametrize("name", sorted(SEARCHES))
-def test_every_setting_that_is_searched_is_one_of_its_model_and_the_rest_is_fixed(name: str) -> None:
-    searched = SEARCHES[name]
+EVERY = pytest.mark.parametrize(
+    "searched",
+    [*SEARCHES.values(), *WIDE_SEARCHES.values()],
+    ids=[*SEARCHES, *(f"{name}, wide" for name in WIDE_SEARCHES)],
+)
+
+
+@EVERY
+def test_every_setting_that_is_searched_is_one_of_its_model_and_the_rest_is_fixed(searched: Searched) -> None:
     known = {field.name for field in fields(searched.kind)}  # type: ignore[arg-type]
     assert searched.space and set(searched.space) <= known
     assert set(searched.fixed) <= known - set(searched.space)
 
 
-@pytest.mark.parametrize("name", sorted(SEARCHES))
+@EVERY
 @pytest.mark.parametrize("end", [0, -1])
-def test_models_accept_both_ends_of_their_space(name: str, end: int) -> None:
-    searched = SEARCHES[name]
+def test_models_accept_both_ends_of_their_space(searched: Searched, end: int) -> None:
     ends = {
         key: json.dumps(span[end]) if isinstance(span, list) else (span.low, span.high)[end]
         for key, span in searched.space.items()
     }
-    settings = tune.suggest(optuna.trial.FixedTrial(ends), searched.space)  # type: ignore[arg-type]
+    settings = tune.settings_of(ends, searched.space)
     model = searched.kind(**searched.fixed, **settings)
     assert {key: getattr(model, key) for key in settings} == {key: tupled(value) for key, value in settings.items()}
 
@@ -64,7 +69,7 @@ def test_stated_settings_are_a_trial_where_they_lie_inside(name: str) -> None:
     kind, space = SEARCHES[name].kind, SEARCHES[name].space
     first = tune.stated(kind, space)
     if first is not None:
-        found = tune.suggest(optuna.trial.FixedTrial(first), space)  # type: ignore[arg-type]
+        found = tune.settings_of(first, space)
         assert {key: tupled(value) for key, value in found.items()} == {key: getattr(kind(), key) for key in space}
 
 
@@ -102,7 +107,7 @@ def test_the_search_never_reads_test_rows(name: str, monkeypatch: pytest.MonkeyP
 def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def noted(model: Any, split: Split) -> float:
+    def noted(model: Any, split: Split, seed: int) -> float:
         seen.append((model.epochs, model.patience, model.device))
         return 1.0
 
@@ -112,7 +117,7 @@ def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.Monk
 
 
 def test_a_search_under_a_name_of_its_own_is_about_the_model_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "validated", lambda model, split: float(model.likelihood == "logistic"))
+    monkeypatch.setattr(tune, "validated", lambda model, split, seed: float(model.likelihood == "logistic"))
     assert SEARCHES["mult_vae_logistic"].kind is MODELS["mult_vae"]
     found = tune.search("mult_vae_logistic", "invented", 2, "cpu")
     assert (found["model"], found["value"]) == ("mult_vae_logistic", 1.0)
@@ -147,6 +152,57 @@ def test_a_changed_space_is_searched_again(tmp_path: Path, monkeypatch: pytest.M
     assert not tune.is_stored(tmp_path, "bias", "ab" * 32, 2)
 
 
+def widely(monkeypatch: pytest.MonkeyPatch, name: str, **settings: Any) -> None:
+    """Let `name` have other values for some settings in its wide search."""
+    searched = WIDE_SEARCHES[name]
+    monkeypatch.setitem(WIDE_SEARCHES, name, replace(searched, space=searched.space | settings))
+
+
+def test_a_wide_search_begins_with_the_stated_settings_and_takes_over_the_trials_that_lie_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=6)
+    earlier = read_trials(tmp_path, "bias")["trials"]
+    bound = sorted(trial["settings"]["user_regularisation"] for trial in earlier[1:])[2]
+    widely(monkeypatch, "bias", user_regularisation=between(bound, 900.0))
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=9, wide=True)
+    found = read_trials(tmp_path, "bias", wide=True)
+    inside = [each for each in earlier[1:] if each["settings"]["user_regularisation"] >= bound]
+    assert len(inside) == 3 and len(found["trials"]) == 9
+    first, *others = [{key: trial[key] for key in ("value", "settings")} for trial in found["trials"]]
+    assert first == {key: earlier[0][key] for key in ("value", "settings")}, "the stated ones, which lie outside"
+    assert others[:3] == [{key: trial[key] for key in ("value", "settings")} for trial in inside]
+    assert all(bound <= trial["settings"]["user_regularisation"] <= 900 for trial in others)
+    assert found["value"] == min(trial["value"] for trial in found["trials"]), "no chance, so that its best trial wins"
+    assert read_tuned(tmp_path, "bias", wide=True) == found["best"]
+
+
+def test_trials_with_other_fixed_settings_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=3)
+    assert len(tune.earlier_trials(tmp_path, "bias")) == 3
+    monkeypatch.setitem(WIDE_SEARCHES, "bias", replace(WIDE_SEARCHES["bias"], fixed={"n_iterations": 3}))
+    assert tune.earlier_trials(tmp_path, "bias") == []
+
+
+def test_finalists_of_a_wide_search_are_scored_with_fresh_seeds_and_their_mean_chooses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[float, int]] = []
+
+    def noted(model: Any, split: Split, seed: int) -> float:
+        """The best trial owes its place to its seed."""
+        asked.append((model.learning_rate, seed))
+        return model.learning_rate if seed == 0 else -model.learning_rate
+
+    monkeypatch.setattr(tune, "validated", noted)
+    found = tune.search("svd", "invented", 8, "cpu", wide=True)
+    ordered = sorted(found["trials"], key=lambda trial: trial["value"])  # an error: the least is best
+    assert [each["number"] for each in found["again"]] == [trial["number"] for trial in ordered[: tune.N_FINALISTS]]
+    assert {seed for _, seed in asked} == {0, *tune.FRESH_SEEDS}
+    last = ordered[tune.N_FINALISTS - 1]
+    assert found["best"] == last["settings"] and found["value"] == pytest.approx(-last["value"], abs=1e-6)
+
+
 def test_a_model_without_a_space_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(StudyError, match=r"MODELS='popularity' is not known: allowed are .*bias"):
         tune.tune(tmp_path, ["popularity"], "invented")
@@ -169,8 +225,28 @@ def test_a_notebook_gets_no_settings_for_stated_and_the_best_trial_for_tuned(tmp
 def test_a_model_that_was_not_tuned_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=rf"There is no {FOLDER}/svd.json: run `make tune MODELS=svd` first"):
         opened(tmp_path).hyperparameters("svd", "tuned")
-    with pytest.raises(StudyError, match="settings='best' is not known: allowed are stated, tuned"):
+    with pytest.raises(
+        StudyError, match=rf"There is no {FOLDER}/wide/svd.json: run `make tune WIDE=1 MODELS=svd` first"
+    ):
+        opened(tmp_path).hyperparameters("svd", "tuned widely")
+    with pytest.raises(StudyError, match="settings='best' is not known: allowed are stated, tuned, tuned widely"):
         opened(tmp_path).hyperparameters("svd", "best")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / FOLDER / "wide").glob("*.json")), ids=lambda path: path.stem)
+def test_wide_searches_that_are_stored_are_those_of_the_spaces_and_their_finalists_are_their_best(path: Path) -> None:
+    stored = json.loads(path.read_text())
+    assert tune.is_stored(ROOT, path.stem, stored["data_sha256"], tune.N_WIDE_TRIALS, wide=True)
+    kind = WIDE_SEARCHES[path.stem].kind
+    assert stored["trials"][0]["settings"] == {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in ((key, getattr(kind(), key)) for key in WIDE_SEARCHES[path.stem].space)
+    }
+    values = np.array([trial["value"] for trial in stored["trials"]]) * (-1 if stored["metric"] == "rmse" else 1)
+    assert len(values) == tune.N_WIDE_TRIALS
+    finalists = [each["number"] for each in stored["again"]]
+    assert values[finalists].min() >= np.delete(values, finalists).max()
+    kind(**read_tuned(ROOT, path.stem, wide=True))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / FOLDER).glob("*.json")), ids=lambda path: path.stem)

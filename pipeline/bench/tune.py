@@ -4,6 +4,10 @@ Rating models are judged by the RMSE on the validation rows of u1 (`rating-5fold
 of `random-80-10-10`, and models of what comes next by that on those of `loo-full`. A search is 30 trials of Optuna's
 tree-structured Parzen estimator with one seed; the first trial is the model's stated settings where these lie in the space. Test
 rows are never read.
+
+`make tune WIDE=1` searches wider spaces, 60 trials, into reports/stored/tuning/wide/: the first trial is the stated settings
+wherever they lie, then come the trials of the search above that lie in the wider space, where the same settings were fixed. The
+five best are trained again with three other seeds, and the mean of these chooses.
 """
 
 import argparse
@@ -11,13 +15,16 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES
 from pipeline.chapters.tuned import read_trials, tuned_file
@@ -29,13 +36,22 @@ from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.judging import judge, judge_by
 from recsys_core.models import Recommender
-from recsys_core.models.registry import SEARCHES
+from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 from recsys_core.models.settings import Between
 from recsys_core.protocols import PROTOCOLS, make_split
 from recsys_core.splits import Split
 
-N_TRIALS = 30
+N_TRIALS, N_WIDE_TRIALS = 30, 60
+N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
 Space: TypeAlias = dict[str, list[Any] | Between]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings and their value on validation rows."""
+
+    value: float
+    settings: dict[str, Any]
 
 
 def protocol_of(kind: type[Recommender]) -> str:
@@ -45,72 +61,130 @@ def protocol_of(kind: type[Recommender]) -> str:
     return "loo-full" if kind.traits.sequential else "random-80-10-10"
 
 
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
-    """Draw one value for each setting: one of a list (lists and tuples among its values are layers), or one of a range."""
-    drawn: dict[str, Any] = {}
-    for name, span in space.items():
-        if isinstance(span, list):
-            options = {json.dumps(option): option for option in span}  # a trial can hold text, but no layers
-            drawn[name] = options[str(trial.suggest_categorical(name, list(options)))]
-        elif isinstance(span.low, int) and isinstance(span.high, int):
-            drawn[name] = trial.suggest_int(name, span.low, span.high, log=span.log)
-        else:
-            drawn[name] = trial.suggest_float(name, span.low, span.high, log=span.log)
-    return drawn
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """What Optuna draws each setting from; it can hold text, but no layers, so that the values of a list are JSON."""
+    return {name: _distribution(span) for name, span in space.items()}
+
+
+def _distribution(span: list[Any] | Between) -> BaseDistribution:
+    if isinstance(span, list):
+        return CategoricalDistribution([json.dumps(option) for option in span])
+    if isinstance(span.low, int) and isinstance(span.high, int):
+        return IntDistribution(span.low, span.high, log=span.log)
+    return FloatDistribution(span.low, span.high, log=span.log)
+
+
+def settings_of(params: dict[str, Any], space: Space) -> dict[str, Any]:
+    """The settings that a trial's parameters stand for, rounded to 6 digits."""
+    return {
+        name: json.loads(params[name]) if isinstance(space[name], list) else _rounded(params[name]) for name in space
+    }
 
 
 def stated(model: type[Recommender], space: Space) -> dict[str, Any] | None:
     """Return the model's own defaults as a trial of this space; None where one of them lies outside."""
-    defaults = {name: getattr(model(), name) for name in space}
+    return as_trial({name: getattr(model(), name) for name in space}, space)
+
+
+def as_trial(settings: dict[str, Any], space: Space) -> dict[str, Any] | None:
+    """Return settings as a trial of this space holds them; None where it lacks one, has another or one lies outside."""
+    if settings.keys() != space.keys():
+        return None
     for name, span in space.items():
-        value = defaults[name]
+        value = settings[name]
         if not (_in_json(value) in _in_json(span) if isinstance(span, list) else span.low <= value <= span.high):
             return None
-    return {name: json.dumps(value) if isinstance(space[name], list) else value for name, value in defaults.items()}
+    return {name: json.dumps(value) if isinstance(space[name], list) else value for name, value in settings.items()}
 
 
-def validated(model: Recommender, split: Split) -> float:
+def validated(model: Recommender, split: Split, seed: int = 0) -> float:
     """Fit on the training rows and return the metric on the validation rows; of models that iterate, at their best epoch."""
     train, rows, history = split.train, split.validation, split.validation_history
-    model.fit(train, rows, 0, history, judge=judge)
+    model.fit(train, rows, seed, history, judge=judge)
     return judge_by(PROTOCOLS[split.protocol].validation, model, train, rows, history).measure()
 
 
-def search(name: str, dataset: str, n_trials: int, device: str) -> dict[str, Any]:
-    """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used."""
-    kind, fixed, space = SEARCHES[name].kind, SEARCHES[name].fixed, SEARCHES[name].space
+def search(
+    name: str, dataset: str, n_trials: int, device: str, wide: bool = False, earlier: Sequence[Trial] = ()
+) -> dict[str, Any]:
+    """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used.
+
+    `earlier` are trials with the same fixed settings, which count as made where they lie in the space. A wide search begins with
+    the stated settings and ends with its finalists, see `_finals`.
+    """
+    searched = (WIDE_SEARCHES if wide else SEARCHES)[name]
+    kind, space = searched.kind, searched.space
     data = load(dataset)
     rows = encode(data)[0]
     if kind.title_words:
         rows = with_title_words(rows, data, kind.title_words)
     split = make_split(protocol_of(kind), rows)
-    shared = fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
+    shared = searched.fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
-    def objective(trial: optuna.Trial) -> float:
-        settings = {key: _rounded(value) for key, value in suggest(trial, space).items()}
-        trial.set_user_attr("settings", settings)
-        return round(validated(kind(**shared, **settings), split), 6)
+    def value_of(settings: dict[str, Any], seed: int = 0) -> float:
+        return round(validated(kind(**shared, **settings), split, seed), 6)
 
     metric = PROTOCOLS[split.protocol].validation
-    sampler = optuna.samplers.TPESampler(seed=0)
-    optuna_study = optuna.create_study(sampler=sampler, direction="minimize" if metric == "rmse" else "maximize")
-    if (first := stated(kind, space)) is not None:
+    least = metric == "rmse"
+    start = {key: getattr(kind(), key) for key in space}
+    made = [Trial(value_of(start), _in_json(start))] if wide else []
+    made += [trial for trial in earlier if trial.settings != _in_json(start) and as_trial(trial.settings, space)]
+    trials = _trials(value_of, space, made, n_trials, least, None if wide else stated(kind, space))
+    best = (min if least else max)(trials, key=lambda trial: trial.value)
+    found = _labels(searched, data.sha256, n_trials) | {"metric": metric, "best": best.settings, "value": best.value}
+    if wide:
+        found |= _finals(value_of, trials, least, kind.traits.stochastic)
+    return found | {"trials": [{"number": place, **asdict(trial)} for place, trial in enumerate(trials)]}
+
+
+def _trials(
+    value_of: Callable[[dict[str, Any]], float],
+    space: Space,
+    made: Sequence[Trial],
+    n_trials: int,
+    least: bool,
+    first: dict[str, Any] | None,
+) -> list[Trial]:
+    """The trials that were made and those that Optuna adds to them up to `n_trials`, `first` among these where it is given."""
+    sampler, drawn_from = optuna.samplers.TPESampler(seed=0), distributions(space)
+    optuna_study = optuna.create_study(sampler=sampler, direction="minimize" if least else "maximize")
+    for trial in made:
+        if (params := as_trial(trial.settings, space)) is not None:
+            optuna_study.add_trial(create_trial(params=params, distributions=drawn_from, value=trial.value))
+    if first is not None:
         optuna_study.enqueue_trial(first)
-    optuna_study.optimize(objective, n_trials=n_trials)
-    trials = [{"number": t.number, "value": t.value, "settings": t.user_attrs["settings"]} for t in optuna_study.trials]
-    return _labels(name, data.sha256, n_trials) | {
-        "metric": metric,
-        "best": optuna_study.best_trial.user_attrs["settings"],
-        "value": optuna_study.best_value,
-        "trials": trials,
+    trials = list(made)
+    while len(trials) < n_trials:
+        asked = optuna_study.ask(drawn_from)
+        settings = settings_of(asked.params, space)
+        trials.append(Trial(value_of(settings), settings))
+        optuna_study.tell(asked, trials[-1].value)
+    return trials
+
+
+def _finals(
+    value_of: Callable[[dict[str, Any], int], float], trials: Sequence[Trial], least: bool, stochastic: bool
+) -> dict[str, Any]:
+    """The best trials once more with seeds that chose nothing: the winner's settings and mean, and what each has by seed.
+
+    Of a model without chance there is nothing to draw again, and its best trial wins.
+    """
+    order = sorted(range(len(trials)), key=lambda place: trials[place].value, reverse=not least)
+    seeds = FRESH_SEEDS if stochastic else ()
+    values = {
+        place: [value_of(trials[place].settings, seed) for seed in seeds] or [trials[place].value]
+        for place in order[: N_FINALISTS if stochastic else 1]
     }
+    means = {place: sum(found) / len(found) for place, found in values.items()}
+    winner = (min if least else max)(means, key=means.__getitem__)
+    again = [{"number": place, "values": found} for place, found in values.items()]
+    return {"best": trials[winner].settings, "value": round(means[winner], 6), "again": again}
 
 
-def _labels(name: str, data_sha256: str, n_trials: int) -> dict[str, Any]:
+def _labels(searched: Searched, data_sha256: str, n_trials: int) -> dict[str, Any]:
     """What names a search in its file; a space is written as `choices`, or as `low` and `high`, with `log` where it is drawn so."""
-    searched = SEARCHES[name]
     labels = {
-        "model": name,
+        "model": searched.name,
         "protocol": protocol_of(searched.kind),
         "fixed": searched.fixed,
         "space": {key: _span(span) for key, span in searched.space.items()},
@@ -135,39 +209,57 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def is_stored(root: Path, name: str, data_sha256: str, n_trials: int) -> bool:
+def is_stored(root: Path, name: str, data_sha256: str, n_trials: int, wide: bool = False) -> bool:
     """Whether this very search is stored: same space, fixed settings, protocol, data and number of trials."""
-    if not tuned_file(root, name).exists():
+    if not tuned_file(root, name, wide).exists():
         return False
-    return _labels(name, data_sha256, n_trials).items() <= read_trials(root, name).items()
+    searched = (WIDE_SEARCHES if wide else SEARCHES)[name]
+    return _labels(searched, data_sha256, n_trials).items() <= read_trials(root, name, wide).items()
+
+
+def earlier_trials(root: Path, name: str) -> list[Trial]:
+    """The trials of the stored narrow search, where it fixed the same settings as the wide one; else none.
+
+    What the wide search tries besides had its default in them.
+    """
+    wide = WIDE_SEARCHES[name]
+    if not tuned_file(root, name).exists() or SEARCHES[name].fixed != wide.fixed:
+        return []
+    defaults = {key: _in_json(getattr(wide.kind(), key)) for key in wide.space}
+    return [Trial(trial["value"], defaults | trial["settings"]) for trial in read_trials(root, name)["trials"]]
 
 
 def tune(
     root: Path,
     names: Iterable[str],
     dataset: str = "ml-100k",
-    n_trials: int = N_TRIALS,
+    n_trials: int | None = None,
     jobs: int = 2,
     device: str = "cpu",
+    wide: bool = False,
 ) -> None:
     """Search every named model, `jobs` side by side, and store each as soon as it is done; what is stored already is skipped.
 
     Raises:
         StudyError: a model without a search space.
     """
-    chosen = list(names) or sorted(SEARCHES)
-    refuse_unknown("MODELS", chosen, SEARCHES)
+    searches, number = (WIDE_SEARCHES, N_WIDE_TRIALS) if wide else (SEARCHES, N_TRIALS)
+    number = n_trials or number
+    chosen = list(names) or sorted(searches)
+    refuse_unknown("MODELS", chosen, searches)
     sha256 = load(dataset).sha256
-    missing = [name for name in chosen if not is_stored(root, name, sha256, n_trials)]
+    missing = [name for name in chosen if not is_stored(root, name, sha256, number, wide)]
     for name in (name for name in chosen if name not in missing):
-        print(f"{name}: stored already; remove {tuned_file(root, name).relative_to(root)} to search again", flush=True)
+        file = tuned_file(root, name, wide).relative_to(root)
+        print(f"{name}: stored already; remove {file} to search again", flush=True)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_quiet) as pool:
-        run = partial(search, dataset=dataset, n_trials=n_trials, device=device)
-        for done in as_completed([pool.submit(run, name) for name in missing]):
+        run = partial(search, dataset=dataset, n_trials=number, device=device, wide=wide)
+        made = {name: earlier_trials(root, name) if wide else [] for name in missing}
+        for done in as_completed([pool.submit(run, name, earlier=made[name]) for name in missing]):
             found = done.result()
-            with atomic_path(tuned_file(root, found["model"])) as path:
+            with atomic_path(tuned_file(root, found["model"], wide)) as path:
                 path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             print(f"{found['model']}: {found['metric']} {found['value']:.4f} with {found['best']}", flush=True)
 
@@ -186,15 +278,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.bench.tune", description=__doc__)
     parser.add_argument("models", nargs="*", help="names of models; none: all that have a search space")
     parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--trials", default=str(N_TRIALS), help="trials a model")
+    parser.add_argument(
+        "--trials", default="", help=f"trials a model; not given: {N_TRIALS}, of a wide search {N_WIDE_TRIALS}"
+    )
+    parser.add_argument("--wide", default="", help="1: search the wide spaces")
     parser.add_argument("--jobs", default="2", help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
 
     def search_all() -> None:
         jobs = at_least_one("JOBS", options.jobs)
-        trials = at_least_one("--trials", options.trials)
-        tune(ROOT, options.models, options.dataset, trials, jobs, options.device)
+        trials = at_least_one("--trials", options.trials) if options.trials else None
+        tune(ROOT, options.models, options.dataset, trials, jobs, options.device, options.wide == "1")
 
     return exit_status(search_all, "stopped; the same command continues from here")
 

@@ -20,7 +20,9 @@ from pipeline.chapters.results import read_results
 from pipeline.chapters.study import (
     KINDS_OF_SETTINGS,
     ROOT,
+    STATED,
     THREAD_VARIABLES,
+    TUNED_WIDELY,
     Chapter,
     Study,
     assignments,
@@ -295,12 +297,14 @@ class Notebook:
     def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
         """Keyword arguments of a model of `recsys_core.models.MODELS`: none for "stated", for "tuned" what `make tune` chose.
 
+        For "tuned widely" it is what `make tune WIDE=1` chose.
+
         Raises:
             StudyError: other settings; a model that has not been tuned.
         """
         refuse_unknown("settings", settings, KINDS_OF_SETTINGS)
         self._input(TUNING)
-        return {} if settings == "stated" else read_tuned(self.root, model)
+        return {} if settings == STATED else read_tuned(self.root, model, wide=settings == TUNED_WIDELY)
 
     def read_references(self) -> pd.DataFrame:
         """Reported and published figures and statements with their sources; `value` is `reported` as a number, or NaN.

@@ -11,28 +11,29 @@ from recsys_core.errors import StudyError
 FOLDER = "reports/stored/tuning"
 
 
-def tuned_file(root: Path, model: str) -> Path:
-    """Where the trials of a model are."""
-    return root / FOLDER / f"{model}.json"
+def tuned_file(root: Path, model: str, wide: bool = False) -> Path:
+    """Where the trials of a model are, or those of its wide search."""
+    return root / FOLDER / ("wide" if wide else "") / f"{model}.json"
 
 
-def read_trials(root: Path, model: str) -> dict[str, Any]:
+def read_trials(root: Path, model: str, wide: bool = False) -> dict[str, Any]:
     """Return model, protocol, metric, data_sha256, fixed, space, best and trials (number, value, settings); see `bench.tune`.
+
+    A wide search also has `again`: of its finalists the number of the trial and the values of other seeds.
 
     Raises:
         StudyError: the model has not been tuned.
     """
-    path = tuned_file(root, model)
+    path = tuned_file(root, model, wide)
     if not path.exists():
-        raise StudyError(
-            f"There is no {path.relative_to(root)}: run `make tune MODELS={model}` first, or use stated settings."
-        )
+        command = f"make tune{' WIDE=1' if wide else ''} MODELS={model}"
+        raise StudyError(f"There is no {path.relative_to(root)}: run `{command}` first, or use stated settings.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_tuned(root: Path, model: str) -> dict[str, Any]:
+def read_tuned(root: Path, model: str, wide: bool = False) -> dict[str, Any]:
     """Return the keyword arguments of the best trial, with those that all trials shared."""
-    stored = read_trials(root, model)
+    stored = read_trials(root, model, wide)
     return stored["fixed"] | stored["best"]
 
 

@@ -40,6 +40,22 @@ def main_genre(genres: Features, order: Sequence[str]) -> np.ndarray:
     return named
 
 
+YEAR_BANDS = {
+    "before 1970": 0,
+    "1970s": 1970,
+    "1980s": 1980,
+    "1990 to 1994": 1990,
+    "1995": 1995,
+    "1996": 1996,
+    "from 1997": 1997,
+}
+
+
+def banded_years(years: np.ndarray) -> np.ndarray:
+    """(I,) the name of the band of `YEAR_BANDS` that each year lies in."""
+    return np.array(list(YEAR_BANDS), dtype=object)[np.digitize(years, list(YEAR_BANDS.values())) - 1]
+
+
 def film_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     """(I, 2) places of (I, D) vectors: t-SNE of the cosine distances, started from the first two principal components."""
     from sklearn.decomposition import PCA  # takes a second to load, which only the map needs
@@ -50,15 +66,21 @@ def film_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     return TSNE(metric="cosine", init=start, perplexity=30, random_state=seed, n_jobs=1).fit_transform(vectors)
 
 
-def draw_film_map(places: np.ndarray, genres: np.ndarray, titles: dict[int, str]) -> Figure:
-    """The films as dots coloured by genre; `titles` of some item codes are written beside their dots."""
+def draw_film_map(
+    places: np.ndarray, groups: np.ndarray, titles: dict[int, str], in_order: Sequence[str] = ()
+) -> Figure:
+    """The films as dots coloured by group, "other" in grey; `titles` of some item codes are written beside their dots.
+
+    Groups that have an order are given in it, and coloured from dark to light.
+    """
     figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 6.6))
-    order = ["other", *[genre for genre in dict.fromkeys(sorted(set(genres))) if genre != "other"]]
-    for genre, shade in zip(order, ("#C8C8C8", *SHADES)):
-        mine = genres == genre
-        axes.scatter(
-            places[mine, 0], places[mine, 1], s=11 if genre != "other" else 6, color=shade, label=genre, linewidths=0
-        )
+    names = in_order or sorted(set(groups) - {"other"})
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(names))) if in_order else SHADES
+    for group, shade in [("other", "#C8C8C8"), *zip(names, shades)]:
+        mine = groups == group
+        if mine.any():
+            size = 6 if group == "other" else 11
+            axes.scatter(*places[mine].T, s=size, color=shade, label=group, linewidths=0)
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     for item, title in titles.items():
         axes.plot(*places[item], "o", color="black", markersize=4, markerfacecolor="none")

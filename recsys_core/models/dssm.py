@@ -26,8 +26,10 @@ from recsys_core.models.attribute_networks import AttributeNet, VectorNetwork
 from recsys_core.models.attributes import Attributes
 from recsys_core.models.base import Traits
 from recsys_core.models.layers import MLP, MeanEmbedding
-from recsys_core.models.registry import recommender
+from recsys_core.models.registry import recommender, searched_as
 from recsys_core.models.settings import between, setting
+
+HIDDEN = [[64], [128], [256], [256, 128]]  # with ReLU between two learnt maps
 
 
 class DSSMNet(AttributeNet):
@@ -61,6 +63,7 @@ class DSSMNet(AttributeNet):
         return F.normalize(self.towers[1](torch.cat([self.embeddings[1](items), inputs], dim=-1)), dim=-1)
 
 
+@searched_as("dssm_hidden", title="DSSM, hidden layer", wide={"layers": HIDDEN}, is_narrow=False)
 @recommender("dssm", title="DSSM", family="two towers")
 @dataclass(kw_only=True)
 class DSSM(VectorNetwork):
@@ -75,15 +78,15 @@ class DSSM(VectorNetwork):
 
     epochs: int = setting(10, search=60, fast=6)
     patience: int | None = setting(None, search=5)
-    embedding_dim: int = setting(32, least=1, search=[16, 32, 64], fast=16, other=8)
-    layers: tuple[int, ...] = setting((), least=1, search=[[], [64]], fast=(32,), other=(8,))
+    embedding_dim: int = setting(32, least=1, search=[16, 32, 64], wide=[16, 32, 64, 128, 256], fast=16, other=8)
+    layers: tuple[int, ...] = setting((), least=1, search=[[], [64]], wide=[[], *HIDDEN], fast=(32,), other=(8,))
     dropout: float = setting(0.0, least=0, below=1, search=between(0.0, 0.5), other=0.5)
     id_dropout: float = setting(0.1, least=0, below=1, search=between(0.0, 0.3), other=0.5)
     temperature: float = setting(0.2, least=0.001, search=between(0.05, 0.5, log=True), fast=0.1, other=0.5)
-    log_q: float = setting(1.0, least=0, search=between(0.0, 1.0), other=0.0)
+    log_q: float = setting(1.0, least=0, search=between(0.0, 1.0), wide=between(0.0, 1.5), other=0.0)
     learning_rate: float = setting(0.01, search=between(0.002, 0.03, log=True))
     weight_decay: float = setting(0.0, search=between(1e-8, 1e-4, log=True))
-    batch_size: int = setting(512, search=[256, 512, 1024], fast=32)
+    batch_size: int = setting(512, search=[256, 512, 1024], wide=[256, 512, 1024, 2048, 4096], fast=32)
 
     def _build(self, train: Interactions) -> nn.Module:
         return DSSMNet(train, *self._sides(train), self)

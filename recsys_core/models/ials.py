@@ -41,10 +41,19 @@ class IALS(Recommender):
     traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
     learnt: ClassVar[dict[str, type]] = {"items": Tensor}
 
-    embedding_dim: int = setting(64, least=1, search=[16, 32, 64, 128], fast=8, other=4)
-    regularisation: float = setting(0.007, least=1e-9, search=between(0.0003, 0.1, log=True), fast=0.05, other=0.2)
+    embedding_dim: int = setting(64, least=1, search=[16, 32, 64, 128], wide=[16, 32, 64, 128, 256], fast=8, other=4)
+    regularisation: float = setting(
+        0.007,
+        least=1e-9,
+        search=between(0.0003, 0.1, log=True),
+        wide=between(0.0003, 1.0, log=True),
+        fast=0.05,
+        other=0.2,
+    )
     regularisation_exponent: float = setting(1.0, least=-np.inf, search=between(0.0, 1.0), other=0.5)
-    unobserved_weight: float = setting(0.3, least=0, search=between(0.01, 1.0, log=True), other=0.1)
+    unobserved_weight: float = setting(
+        0.3, least=0, search=between(0.01, 1.0, log=True), wide=between(0.01, 3.0, log=True), other=0.1
+    )
     n_iterations: int = setting(12, least=1, search=between(4, 20), other=2)
     n_conjugate_steps: int = setting(0, least=0, other=2)
     device: str = "auto"

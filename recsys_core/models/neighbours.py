@@ -168,7 +168,9 @@ class RankingNeighbours(Neighbours):
     traits: ClassVar[Traits] = Traits(folds_in=True)
 
     n_neighbours: int = setting(100, least=1, search=between(5, 500, log=True), fast=20, other=5)
-    shrinkage: float = setting(0.0, least=0, search=between(0.1, 1000.0, log=True), other=10.0)
+    shrinkage: float = setting(
+        0.0, least=0, search=between(0.1, 1000.0, log=True), wide=between(0.001, 1000.0, log=True), other=10.0
+    )
 
     def _fit(self, task: FitTask) -> None:
         self._restore({})

@@ -51,9 +51,9 @@ class NeuMF(NCF):
     instead of plain gradient descent.
     """
 
-    embedding_dim: int = setting(16)
-    gmf_dim: int = setting(8, least=1, search=[8, 16, 32], other=4)
-    pretrain_epochs: int = setting(0, least=0, other=1)
+    embedding_dim: int = setting(16, wide=[8, 16, 32, 64])
+    gmf_dim: int = setting(8, least=1, search=[8, 16, 32], wide=[8, 16, 32, 64, 128], other=4)
+    pretrain_epochs: int = setting(0, least=0, wide=[0, 3, 6, 10], other=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

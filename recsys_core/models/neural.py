@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender, fingerprint
-from recsys_core.models.settings import setting
+from recsys_core.models.settings import between, setting
 from recsys_core.sampling import Batches, Rows
 from recsys_core.train import Schedule, Validation, resolve_device, seeded, train
 
@@ -28,7 +28,7 @@ class NeuralRecommender(Recommender):
     epochs: int = setting(20, least=1, search=60, other=3)
     batch_size: int = setting(2048, least=1, other=300)
     learning_rate: float = setting(1e-3, above=0, other=0.003)
-    decay: float = setting(1.0, above=0, other=0.1)
+    decay: float = setting(1.0, above=0, wide=between(0.7, 1.0), other=0.1)
     weight_decay: float = setting(0.0, least=0, other=0.1)
     patience: int | None = setting(None, least=1, search=3)
     device: str = "auto"
@@ -107,7 +107,7 @@ class NeuralRecommender(Recommender):
     @property
     def n_parameters(self) -> int:
         """Trainable parameters of the module."""
-        return sum(parameter.numel() for parameter in self.module_.parameters())
+        return sum(parameter.numel() for parameter in self.module_.parameters() if parameter.requires_grad)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         with seeded(0, torch.device("cpu")):

@@ -78,13 +78,17 @@ class PairRecommender(NeuralRecommender):
 
     epochs: int = setting(20, fast=14)
     patience: int | None = setting(None, search=5)
-    validation_users: int = setting(1000, search=300)
-    embedding_dim: int = setting(8, least=1, search=[8, 16, 32, 64], other=4)
-    embedding_std: float = setting(0.01, least=0, search=between(0.01, 0.3, log=True), fast=0.1, other=0.5)
-    n_negatives: int = setting(4, least=1, search=between(2, 8), other=2)
-    learning_rate: float = setting(1e-3, search=between(0.0005, 0.02, log=True), fast=0.02)
-    weight_decay: float = setting(0.0, search=between(1e-7, 1e-4, log=True))
-    batch_size: int = setting(2048, search=[2048, 4096, 8192], fast=512)
+    validation_users: int = setting(1000, search=300, wide=1000)
+    embedding_dim: int = setting(8, least=1, search=[8, 16, 32, 64], wide=[8, 16, 32, 64, 128, 256], other=4)
+    embedding_std: float = setting(
+        0.01, least=0, search=between(0.01, 0.3, log=True), wide=between(0.001, 0.3, log=True), fast=0.1, other=0.5
+    )
+    n_negatives: int = setting(4, least=1, search=between(2, 8), wide=between(2, 16), other=2)
+    learning_rate: float = setting(
+        1e-3, search=between(0.0005, 0.02, log=True), wide=between(0.0003, 0.05, log=True), fast=0.02
+    )
+    weight_decay: float = setting(0.0, search=between(1e-7, 1e-4, log=True), wide=between(1e-8, 1e-3, log=True))
+    batch_size: int = setting(2048, search=[2048, 4096, 8192], wide=[1024, 2048, 4096, 8192, 16384], fast=512)
 
     def _batches(self, train: Interactions, device: torch.device) -> Batches:
         return PositivesAndNegatives(train, self.batch_size, self.n_negatives, device)

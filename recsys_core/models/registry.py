@@ -37,6 +37,7 @@ class Searched:
 
 
 SEARCHES: dict[str, Searched] = {}
+WIDE_SEARCHES: dict[str, Searched] = {}  # the same names, in wider spaces
 
 
 def recommender(name: str, *, title: str, family: str, is_searched: bool = True) -> Callable[[Kind], Kind]:
@@ -54,28 +55,35 @@ def recommender(name: str, *, title: str, family: str, is_searched: bool = True)
         kind.name, kind.title, kind.family = name, title, family
         MODELS[name] = kind
         if is_searched:
-            _add_search(name, title, kind, {})
+            searched_as(name, title=title)(kind)
         return kind
 
     return register
 
 
-def searched_as(name: str, *, title: str, **search: Any) -> Callable[[Kind], Kind]:
-    """Search a model once more under another name, with other values to try (see `setting`, `search`) for some settings."""
+def searched_as(
+    name: str, *, title: str, wide: dict[str, Any] | None = None, is_narrow: bool = True, **search: Any
+) -> Callable[[Kind], Kind]:
+    """Search a model once more under another name, with other values to try (see `setting`, `search`) for some settings.
+
+    `wide` are values in place of these for the wide search, which is the only one where not `is_narrow`.
+    """
 
     def register(kind: Kind) -> Kind:
-        _add_search(name, title, kind, search)
+        _add_search(SEARCHES, name, title, kind, searched(kind) | search if is_narrow else {})
+        _add_search(WIDE_SEARCHES, name, title, kind, searched(kind, wide=True) | search | (wide or {}))
         return kind
 
     return register
 
 
-def _add_search(name: str, title: str, kind: type[Recommender], changes: dict[str, Any]) -> None:
-    tried = searched(kind) | changes
+def _add_search(
+    searches: dict[str, Searched], name: str, title: str, kind: type[Recommender], tried: dict[str, Any]
+) -> None:
     space = {key: value for key, value in tried.items() if isinstance(value, list | Between)}
     if space:
         fixed = {key: value for key, value in tried.items() if key not in space}
-        SEARCHES[name] = Searched(name, title, kind, fixed, space)
+        searches[name] = Searched(name, title, kind, fixed, space)
 
 
 def names_with(**traits: bool) -> list[str]:

@@ -63,12 +63,16 @@ class LogLossMF(NeuralRecommender):
 
     epochs: int = setting(20, fast=30)
     patience: int | None = setting(None, search=5)
-    embedding_dim: int = setting(64, least=1, search=[16, 32, 64], fast=8, other=4)
+    embedding_dim: int = setting(64, least=1, search=[16, 32, 64], wide=[16, 32, 64, 128, 256], fast=8, other=4)
     learning_rate: float = setting(0.002, search=between(0.001, 0.03, log=True), fast=0.01)
     regularisation: float = setting(0.005, least=0, search=between(0.0001, 0.1, log=True), other=0.1)
-    embedding_std: float = setting(0.1, least=0, search=between(0.01, 0.3, log=True), other=0.3)
-    batch_size: int = setting(2048, search=[2048, 4096, 8192], fast=1024)
-    n_negatives: int = setting(8, least=1, search=between(1, 8), other=2)
+    embedding_std: float = setting(
+        0.1, least=0, search=between(0.01, 0.3, log=True), wide=between(0.001, 0.3, log=True), other=0.3
+    )
+    batch_size: int = setting(
+        2048, search=[2048, 4096, 8192], wide=[512, 1024, 2048, 4096, 8192, 16384, 32768], fast=1024
+    )
+    n_negatives: int = setting(8, least=1, search=between(1, 8), wide=between(1, 32), other=2)
 
     def _build(self, train: Interactions) -> nn.Module:
         return RankingFactors(train, self.embedding_dim, self.embedding_std)
@@ -104,7 +108,7 @@ class BPRMF(LogLossMF):
 
     learning_rate: float = setting(0.002, fast=0.02)
     batch_size: int = setting(2048, fast=256)
-    n_negatives: int = setting(1, search=None, other=2)
+    n_negatives: int = setting(1, search=None, wide=None, other=2)
 
     def _loss(self, module: nn.Module, *batch: Tensor) -> Tensor:
         scores, squares = module(*batch)

@@ -57,6 +57,7 @@ class Setting:
     among: Any = NOT_GIVEN
     may_be_infinite: Any = NOT_GIVEN
     search: Any = NOT_GIVEN
+    wide: Any = NOT_GIVEN
     fast: Any = NOT_GIVEN
     other: Any = NOT_GIVEN
 
@@ -85,6 +86,7 @@ def setting(
     among: Iterable[Any] | _NotGiven = NOT_GIVEN,
     may_be_infinite: bool | _NotGiven = NOT_GIVEN,
     search: Search | _NotGiven = NOT_GIVEN,
+    wide: Search | _NotGiven = NOT_GIVEN,
     fast: Any = NOT_GIVEN,
     other: Any = NOT_GIVEN,
 ) -> Any:
@@ -96,10 +98,11 @@ def setting(
         among: the allowed values, or the allowed parts of a tuple.
         may_be_infinite: whether infinity is a value.
         search: what `make tune` tries: a list of values, a range (`between`), or one value for all trials; None is not searched.
+        wide: what `make tune WIDE=1` tries instead, where the best of `search` was at its edge, or a paper's size outside.
         fast: value with which the contract suite's board is learnt in a second, where the default is too slow.
         other: a value with which the model answers otherwise on that board, where none of `search` is such a value.
     """
-    said = Setting(least, above, below, among, may_be_infinite, search, fast, other)
+    said = Setting(least, above, below, among, may_be_infinite, search, wide, fast, other)
     if isinstance(default, dict):
         return field(default_factory=lambda: deepcopy(default), metadata={"setting": said})
     return field(default=default, metadata={"setting": said})
@@ -123,7 +126,7 @@ def _stated_by(kind: type) -> dict[str, Setting]:
     }
 
 
-def searched(kind: type) -> dict[str, Search]:
+def searched(kind: type, wide: bool = False) -> dict[str, Search]:
     """What `make tune` tries of a class, by name: first what its parents search, then what it adds, in the order of the fields.
 
     The order is part of a search: with one seed, another order draws other trials.
@@ -131,10 +134,11 @@ def searched(kind: type) -> dict[str, Search]:
     tried: dict[str, Search] = {}
     for parent in reversed(kind.__mro__):
         for name, own in _stated_by(parent).items():
-            if own.search is None:
+            values = own.wide if wide and own.wide is not NOT_GIVEN else own.search
+            if values is None:
                 tried.pop(name, None)
-            elif own.search is not NOT_GIVEN:
-                tried[name] = own.search
+            elif values is not NOT_GIVEN:
+                tried[name] = values
     return tried
 
 

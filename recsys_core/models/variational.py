@@ -30,6 +30,8 @@ from recsys_core.models.settings import between, setting
 from recsys_core.sampling import Batches, Vectors
 
 WEIGHTS = between(1.0, 30.0, log=True)  # of an observed 1, for the likelihoods that have such a weight
+WIDE_WEIGHTS = {"positive_weight": between(0.3, 30.0, log=True)}
+HIDDEN = [[100], [200], [400], [600]]  # tanh between two learnt maps
 
 
 class SeenNet(nn.Module):
@@ -61,6 +63,7 @@ class SeenNet(nn.Module):
 
 
 @searched_as("plain_autoencoder", title="Autoencoder", dropout=0.0)
+@searched_as("mult_dae_hidden", title="Mult-DAE, hidden layer", wide={"hidden_layers": HIDDEN}, is_narrow=False)
 @recommender("mult_dae", title="Mult-DAE", family="autoencoder")
 @dataclass(kw_only=True)
 class MultDAE(NeuralRecommender):
@@ -71,12 +74,16 @@ class MultDAE(NeuralRecommender):
 
     epochs: int = setting(100, fast=30)
     patience: int | None = setting(None, search=5)
-    hidden_layers: tuple[int, ...] = setting((600,), least=1, search=[[], [100], [200]], fast=(20,), other=(10, 10))
-    latent_dim: int = setting(200, least=1, search=[32, 64, 128], fast=10, other=5)
-    dropout: float = setting(0.5, least=0, below=1, search=between(0.1, 0.8), other=0.2)
-    learning_rate: float = setting(1e-3, search=between(0.001, 0.02, log=True), fast=0.01)
-    batch_size: int = setting(500, search=[100, 200, 500], fast=10)
-    weight_decay: float = setting(4e-5, search=between(1e-6, 1e-3, log=True))
+    hidden_layers: tuple[int, ...] = setting(
+        (600,), least=1, search=[[], [100], [200]], wide=[[], *HIDDEN], fast=(20,), other=(10, 10)
+    )
+    latent_dim: int = setting(200, least=1, search=[32, 64, 128], wide=[32, 64, 128, 200, 256], fast=10, other=5)
+    dropout: float = setting(0.5, least=0, below=1, search=between(0.1, 0.8), wide=between(0.1, 0.9), other=0.2)
+    learning_rate: float = setting(
+        1e-3, search=between(0.001, 0.02, log=True), wide=between(0.0003, 0.05, log=True), fast=0.01
+    )
+    batch_size: int = setting(500, search=[100, 200, 500], wide=[50, 100, 200, 500], fast=10)
+    weight_decay: float = setting(4e-5, search=between(1e-6, 1e-3, log=True), wide=between(1e-6, 1e-2, log=True))
     likelihood: str = setting("multinomial", among=LIKELIHOODS, other="logistic")
     positive_weight: float = setting(1.0, least=0, other=2.0)
 
@@ -93,8 +100,21 @@ class MultDAE(NeuralRecommender):
         return self.module_(torch.as_tensor(history.binary[users.cpu().numpy()].toarray(), device=self.device_))
 
 
-@searched_as("mult_vae_logistic", title="Mult-VAE (logistic)", likelihood="logistic", positive_weight=WEIGHTS)
-@searched_as("mult_vae_gaussian", title="Mult-VAE (Gaussian)", likelihood="gaussian", positive_weight=WEIGHTS)
+@searched_as(
+    "mult_vae_logistic", title="Mult-VAE (logistic)", likelihood="logistic", positive_weight=WEIGHTS, wide=WIDE_WEIGHTS
+)
+@searched_as(
+    "mult_vae_gaussian", title="Mult-VAE (Gaussian)", likelihood="gaussian", positive_weight=WEIGHTS, wide=WIDE_WEIGHTS
+)
+@searched_as(
+    "mult_vae_gaussian_hidden",
+    title="Mult-VAE (Gaussian), hidden layer",
+    likelihood="gaussian",
+    positive_weight=WEIGHTS,
+    wide=WIDE_WEIGHTS | {"hidden_layers": HIDDEN},
+    is_narrow=False,
+)
+@searched_as("mult_vae_hidden", title="Mult-VAE, hidden layer", wide={"hidden_layers": HIDDEN}, is_narrow=False)
 @recommender("mult_vae", title="Mult-VAE", family="autoencoder")
 @dataclass(kw_only=True)
 class MultVAE(MultDAE):
@@ -103,9 +123,13 @@ class MultVAE(MultDAE):
     n_parts: ClassVar[int] = 2
 
     epochs: int = setting(200)
-    weight_decay: float = setting(0.0, search=None)
-    beta: float = setting(0.2, least=0, search=between(0.01, 1.0, log=True), other=0.5)
-    n_annealing_steps: int = setting(40_000, least=1, search=between(10, 1000, log=True), other=5)
+    weight_decay: float = setting(0.0, search=None, wide=None)
+    beta: float = setting(
+        0.2, least=0, search=between(0.01, 1.0, log=True), wide=between(0.001, 3.0, log=True), other=0.5
+    )
+    n_annealing_steps: int = setting(
+        40_000, least=1, search=between(10, 1000, log=True), wide=between(10, 10_000, log=True), other=5
+    )
 
     def _loss(self, module: Any, *batch: Tensor) -> Tensor:
         mean, log_variance = module.encode(*batch)
