@@ -80,7 +80,7 @@ def draw_film_map(
         mine = groups == group
         if mine.any():
             size = 6 if group == "other" else 11
-            axes.scatter(*places[mine].T, s=size, color=shade, label=group, linewidths=0)
+            axes.scatter(places[mine, 0], places[mine, 1], s=size, color=shade, label=group, linewidths=0)
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     for item, title in titles.items():
         axes.plot(*places[item], "o", color="black", markersize=4, markerfacecolor="none")
