@@ -46,9 +46,8 @@ class DSSMNet(AttributeNet):
         self.towers = nn.ModuleList(
             MLP(model.embedding_dim + side.table.shape[1], widths, model.dropout) for side in sides
         )
-        for (
-            weights
-        ) in self.parameters():  # nn.Embedding begins √D long: Adam's steps, all of one length, hardly turn that
+        # nn.Embedding begins with vectors √D long, which Adam's steps, all of one length, hardly turn
+        for weights in self.parameters():
             nn.init.xavier_uniform_(weights) if weights.dim() > 1 else nn.init.zeros_(weights)
         log_q = np.log(np.maximum(train.item_counts, 1) / len(train)) * model.log_q
         self.register_buffer("log_q", torch.as_tensor(log_q, dtype=torch.float32), persistent=False)

@@ -8,8 +8,8 @@ users and the items that they have seen, D its row sums, Â = D^(-1/2) A D^(-1/2
 transforms and no activation, so that a score is bilinear. A new user has no row of E⁽⁰⁾ and is not folded in. Stars are not read.
 
 The paper's settings: 64 dimensions, three layers, Adam at .001, batches of 1,024 pairs, λ = .0001, 1,000 epochs. Its recall@20 and
-NDCG@20 are .183 and .155 on Gowalla, .065 and .053 on Yelp2018, .041 and .032 on Amazon-Book. In the table of Microsoft's
-Recommenders on ML-100K (a random quarter of each item's ratings held out, 15 epochs) its NDCG@10 is .420.
+NDCG@20 are .183 and .155 on Gowalla, .065 and .053 on Yelp2018. In the table of Microsoft's Recommenders on ML-100K (a random
+quarter of each item's ratings held out, 15 epochs) its NDCG@10 is .420.
 As in the authors' code in torch, the penalty is that of the batch's rows, where the paper writes λ |E⁽⁰⁾|², and E⁽⁰⁾ is drawn from
 a normal distribution with standard deviation .1, where the paper has Xavier's. Differs from both: each seen item comes once an
 epoch instead of pairs drawn at random, and the epoch is chosen on validation.
@@ -68,7 +68,7 @@ class GraphFactors(nn.Module):
         super().__init__()
         self.vectors = nn.Embedding(train.n_users + train.n_items, embedding_dim)
         self.n_users, self.n_layers = train.n_users, n_layers
-        self.register_buffer("graph", torch_csr(normalised_graph(train), torch.device("cpu")), persistent=False)
+        self.register_buffer("graph", torch_csr(normalised_graph(train), self.vectors.weight.device), persistent=False)
         nn.init.normal_(self.vectors.weight, std=embedding_std)
 
     def propagated(self) -> Tensor:
