@@ -198,6 +198,21 @@ def test_a_kept_value_comes_back_as_it_was(value: Any, tmp_path: Path) -> None:
     assert kept.largest_difference(kept.encoded(value), kept.encoded(found)) == 0
 
 
+def test_a_long_value_is_packed_and_takes_the_place_of_a_short_one(tmp_path: Path) -> None:
+    long = np.arange(100_000)
+    for value, suffix in ((1.5, ".json"), (long, ".gz"), (long, ".gz"), (2.5, ".json")):
+        path = kept.write(kept.kept_file(tmp_path, "30_ncf", "numbers"), value, "runs")
+        assert path.suffix == suffix and list(path.parent.iterdir()) == [path]
+        assert path == kept.kept_file(tmp_path, "30_ncf", "numbers")
+        np.testing.assert_array_equal((kept.read(path) or ("",))[0], value)
+    packed = kept.write(path, long, "runs")
+    first = packed.read_bytes()
+    assert kept.write(packed, long, "runs").read_bytes() == first  # the same bytes at every time
+    packed.write_bytes(first[:-20])
+    with pytest.raises(StudyError, match="damaged"):
+        kept.read(packed)
+
+
 def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="A set cannot be kept"):
         kept.write(tmp_path / "x.json", {1, 2}, "")

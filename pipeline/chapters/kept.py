@@ -1,13 +1,15 @@
 """Values that a chapter computed from its trained models, kept as JSON below reports/stored/kept: never pickle.
 
 Numbers, words, lists, dictionaries, arrays, tensors and tables are written by `encoded` and come back by `decoded` as what they
-were, floats with nine digits.
+were, floats with nine digits. Long texts are packed by gzip.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,30 @@ from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
 FOLDER = Path("reports/stored/kept")
+PACKED, LONG = ".json.gz", 100_000  # bytes from which a text is packed
 
 
 def kept_file(root: Path, notebook: str, name: str, part: str = "") -> Path:
     """Where a notebook's value of this name is kept, in the store's part of a stored profile or in the study's own."""
-    return root / FOLDER / part / notebook / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.json"
+    path = root / FOLDER / part / notebook / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.json"
+    packed = path.with_suffix(PACKED)
+    return packed if packed.exists() else path
 
 
-def write(path: Path, value: Any, made_from: str) -> None:
-    """Keep a value and the digest of the runs that it was made from."""
-    with atomic_path(path) as temporary:
-        content = {"made_from": made_from, "value": encoded(value)}
-        temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+def write(path: Path, value: Any, made_from: str) -> Path:
+    """Keep a value and the digest of the runs that it was made from, in place of what `path` (see `kept_file`) holds.
+
+    Returns the file, whose name says whether it is packed.
+    """
+    text = json.dumps({"made_from": made_from, "value": encoded(value)}, separators=(",", ":")) + "\n"
+    plain, content = path.with_suffix("").with_suffix(".json"), text.encode()
+    file, other = plain, plain.with_suffix(PACKED)
+    if len(content) >= LONG:
+        file, other, content = other, file, gzip.compress(content, mtime=0)
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(content)
+    other.unlink(missing_ok=True)
+    return file
 
 
 def read(path: Path) -> tuple[Any, str] | None:
@@ -37,9 +51,10 @@ def read(path: Path) -> tuple[Any, str] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        content = json.loads(gzip.decompress(text) if path.suffix == ".gz" else text)
         return decoded(content["value"]), content["made_from"]
-    except (LookupError, TypeError, ValueError) as error:
+    except (EOFError, OSError, LookupError, TypeError, ValueError, zlib.error) as error:
         raise StudyError(f"{path} is damaged ({error}): restore it from git.") from None
 
 

@@ -245,7 +245,8 @@ class Notebook:
         if same and not self.replace and self._agrees(name, stored[0], fresh, within):  # type: ignore[index]
             return stored[0]  # type: ignore[index]
         if self.writes or (self.replace and self.policy == "first"):
-            kept.write(path, fresh, made_from)
+            self.files.discard(path)
+            self.uses("", kept.write(path, fresh, made_from))
         return fresh
 
     def _called(self, value: Callable[[], Any]) -> Any:

@@ -1,0 +1,125 @@
+"""The headline over splits: one model a family on five disjoint test sets, held against the best linear one.
+
+    line = against(users, "EASE", ["DSSM", "NeuMF"], "ndcg@10").loc["DSSM"]
+
+`users` has the columns model, split, seed, user and a column per metric. What is compared was fixed before anything was run; see
+`crossed` for the estimand, the intervals and what equivalent means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from pipeline.chapters import plots
+from pipeline.chapters.comparisons import named
+from pipeline.chapters.crossed import LEVEL, MARGIN, compare_family, differences
+from pipeline.chapters.crossed_components import variance_components
+
+BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+SHADES = {BETTER: plots.BLUE, WORSE: plots.VERMILION, EQUIVALENT: plots.GREEN, UNDECIDED: plots.GREY}
+
+
+def split_means(users: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean over users and seeds: a row a model, a column a split; the best model on average first."""
+    means = users.astype({metric: float}).groupby(["model", "split", "seed"])[metric].mean()
+    table = means.groupby(["model", "split"]).mean().unstack("split")  # noqa: PD010
+    return table.loc[table.mean(axis=1).sort_values(ascending=False).index]
+
+
+def seed_spread(users: pd.DataFrame, metric: str) -> pd.Series:
+    """Standard deviation over seeds of a model's mean, pooled over the splits; NaN for a model with one seed."""
+    means = users.astype({metric: float}).groupby(["model", "split", "seed"])[metric].mean()
+    return np.sqrt(means.groupby(["model", "split"]).var(ddof=1).groupby("model").mean()).rename("sd over seeds")
+
+
+def against(
+    users: pd.DataFrame, rival: str, models: Sequence[str], metric: str, margin: float = MARGIN
+) -> pd.DataFrame:
+    """Each model minus the rival, a line a model: the columns of `crossed.compare_family` and `verdict`.
+
+    Raises StudyError as `crossed.differences` and `crossed.expected_difference` do.
+    """
+    table = compare_family({name: differences(users, name, rival, metric, "split") for name in models}, margin)
+    table["verdict"] = [verdict(line) for _, line in table.iterrows()]
+    return table.rename_axis("model")
+
+
+def verdict(line: pd.Series) -> str:
+    """What a line says: better or worse by the adjusted p, else equivalent within the margin, else undecided.
+
+    A difference can be both there and within the margin; then it is called by its sign, and `equivalent` says the other half.
+    """
+    if line["p adjusted"] < LEVEL:
+        return BETTER if line["difference"] > 0 else WORSE
+    return EQUIVALENT if line["equivalent"] else UNDECIDED
+
+
+def components(users: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: str) -> pd.DataFrame:
+    """Standard deviations of the effects on the difference of each pair, a line "A against B", see `crossed_components`."""
+    found = {f"{a} against {b}": variance_components(differences(users, a, b, metric, "split")) for a, b in pairs}
+    return pd.DataFrame({name: vars(each) for name, each in found.items()}).T.rename_axis("pair")
+
+
+def in_words(name: str, line: pd.Series) -> str:
+    """A line as half a sentence: "DSSM is worse (−.016, −.021 to −.011, adjusted p = .0003)"."""
+    span = f"{signed(line['difference'])}, {signed(line['low'])} to {signed(line['high'])}"
+    p = f"adjusted p = {line['p adjusted']:.4f}" if line["p adjusted"] >= 0.0001 else "adjusted p < 0.0001"
+    more = {
+        EQUIVALENT: f", within ± {line['smallest margin']:.4f}",
+        UNDECIDED: f", ± {line['detectable']:.4f} could have been found",
+    }
+    return f"{name} is {line['verdict']} ({span}, {p}{more.get(line['verdict'], '')})"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign, the minus as it is set."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def figure(
+    table: pd.DataFrame, by_split: pd.DataFrame, rival: str, title: str, metric: str, margin: float = MARGIN
+) -> Figure:
+    """Each model minus the rival: the mean with its interval over users, splits and seeds, and a small dot for each split.
+
+    `table` is that of `against`, `by_split` that of `split_means` with the rival in it. The band is the margin of equivalence.
+    """
+    rows = table.sort_values("difference", ascending=False)
+    apart = by_split.loc[rows.index] - by_split.loc[rival]
+    drawn, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 1.9 + 0.36 * len(rows)))
+    axes.axvspan(-margin, margin, color="#E6E6E6", zorder=0)
+    axes.axvline(0, color="black", linewidth=1)
+    for place, (name, line) in enumerate(rows.iterrows()):
+        shade = SHADES[line["verdict"]]
+        axes.plot(apart.loc[name], np.full(apart.shape[1], place + 0.24), "o", color=shade, markersize=3, alpha=0.6)
+        axes.hlines(place, line["low"], line["high"], color=shade, linewidth=3, alpha=0.6)
+        axes.plot(line["difference"], place, "o", color=shade, markersize=7)
+    axes.set_yticks(range(len(rows)), rows.index)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set(title=title, xlabel=f"{named(metric)}, minus that of {rival}")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+    _legend(drawn, rows["verdict"], margin)
+    return drawn
+
+
+def _legend(drawn: Figure, verdicts: pd.Series, margin: float) -> None:
+    """What colours, small dots and the band are."""
+    passed = [(word, shade) for word, shade in SHADES.items() if word in set(verdicts)]
+    handles: list[Artist] = [plt.Line2D([], [], color=shade, marker="o", linewidth=3, alpha=0.7) for _, shade in passed]
+    handles += [
+        plt.Line2D([], [], color="black", marker="o", markersize=3, linewidth=0),
+        plt.Rectangle((0, 0), 1, 1, color="#E6E6E6"),
+    ]
+    labels = [word for word, _ in passed] + ["one split", f"within ± {margin:g}"]
+    drawn.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def best_of(validated: Mapping[str, float], models: Sequence[str]) -> str:
+    """The model with the highest validation value; of equal ones the first."""
+    return max(models, key=lambda name: validated[name])
