@@ -588,6 +588,7 @@ def test_settings_that_cannot_train_are_refused(case: Case, argument: str, value
         ("ncf", "embedding_std", -0.1),
         ("neumf", "gmf_dim", 0),
         ("neumf", "pretrain_epochs", -1),
+        ("neumf", "fusion_rate", 0.0),
         ("neumf", "layers", ()),
         ("diverse_ncf", "diversity", -0.1),
         ("svd", "embedding_dim", 0),

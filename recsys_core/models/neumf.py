@@ -19,7 +19,7 @@ from recsys_core.models.gmf import GMF
 from recsys_core.models.ncf import NCF
 from recsys_core.models.pairs import PairNet
 from recsys_core.models.registry import recommender
-from recsys_core.models.settings import setting
+from recsys_core.models.settings import between, setting
 from recsys_core.train import Schedule
 
 PRETRAINED_SHARE = 0.5  # α of the paper's section 3.4.1: GMF's output starts with α, the MLP's with 1 - α
@@ -47,13 +47,14 @@ class NeuMF(NCF):
     """GMF with `gmf_dim` factors and the MLP, fused; the defaults are the paper's NeuMF with 8 predictive factors.
 
     With `pretrain_epochs` both parts are first trained alone for so many epochs, on the same rows and with the same settings, and
-    the fusion starts from them, with the learning rate that `decay` has left by then. Differs from the paper: it goes on with Adam
-    instead of plain gradient descent.
+    the fusion starts from them, with the learning rate that `decay` has left by then, times `fusion_rate`. Differs from the paper:
+    it goes on with Adam instead of plain gradient descent, whose steps are shorter.
     """
 
     embedding_dim: int = setting(16, wide=[8, 16, 32, 64])
     gmf_dim: int = setting(8, least=1, search=[8, 16, 32], wide=[8, 16, 32, 64, 128], other=4)
     pretrain_epochs: int = setting(0, least=0, wide=[0, 3, 6, 10], other=1)
+    fusion_rate: float = setting(1.0, above=0, wide=between(0.01, 1.0, log=True), other=0.1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +78,8 @@ class NeuMF(NCF):
             self.history_.path, self.history_.first_batch = began.path, began.first_batch
 
     def _schedule(self, task: FitTask) -> Schedule:
-        return replace(super()._schedule(task), learning_rate=self.learning_rate * self.decay**self.pretrain_epochs)
+        left = self.decay**self.pretrain_epochs * self.fusion_rate
+        return replace(super()._schedule(task), learning_rate=self.learning_rate * left)
 
     def _build(self, train: Interactions) -> nn.Module:
         return Fusion(*(self.pretrained or [part._build(train) for part in self._parts()]))
