@@ -87,11 +87,11 @@ def test_pretraining_starts_the_fusion_from_the_mean_of_the_trained_parts(monkey
     def spying(module: Any, *arguments: Any, train: Any = neural.train, **options: Any) -> Any:
         if isinstance(module, Fusion):
             starts.append(module.score_all(PLAYERS).detach())
-            assert arguments[2].learning_rate == pytest.approx(0.02 * 0.9**3)
+            assert arguments[2].learning_rate == pytest.approx(0.02 * 0.9**3 * 0.5)
         return train(module, *arguments, **options)
 
     monkeypatch.setattr(neural, "train", spying)
-    fused = NeuMF(gmf_dim=4, embedding_dim=6, layers=(12, 5), pretrain_epochs=3, epochs=1, **shared)
+    fused = NeuMF(gmf_dim=4, embedding_dim=6, layers=(12, 5), pretrain_epochs=3, fusion_rate=0.5, epochs=1, **shared)
     fused.fit(board(False), seed=5)
     torch.testing.assert_close(starts[0], (product.score(PLAYERS) + tower.score(PLAYERS)) / 2, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(fused.score(PLAYERS), starts[0], atol=1e-3)
