@@ -63,7 +63,7 @@ def verdict(line: pd.Series) -> str:
 def components(users: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: str) -> pd.DataFrame:
     """Standard deviations of the effects on the difference of each pair, a line "A against B", see `crossed_components`."""
     found = {f"{a} against {b}": variance_components(differences(users, a, b, metric, "split")) for a, b in pairs}
-    return pd.DataFrame({name: vars(each) for name, each in found.items()}).T.rename_axis("pair")
+    return pd.DataFrame.from_dict({name: vars(each) for name, each in found.items()}, "index").rename_axis("pair")
 
 
 def in_words(name: str, line: pd.Series) -> str:
@@ -94,9 +94,9 @@ def figure(
     drawn, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 1.9 + 0.36 * len(rows)))
     axes.axvspan(-margin, margin, color="#E6E6E6", zorder=0)
     axes.axvline(0, color="black", linewidth=1)
-    for place, (name, line) in enumerate(rows.iterrows()):
+    for place, line in enumerate(rows.to_dict("records")):
         shade = SHADES[line["verdict"]]
-        axes.plot(apart.loc[name], np.full(apart.shape[1], place + 0.24), "o", color=shade, markersize=3, alpha=0.6)
+        axes.plot(apart.iloc[place], np.full(apart.shape[1], place + 0.24), "o", color=shade, markersize=3, alpha=0.6)
         axes.hlines(place, line["low"], line["high"], color=shade, linewidth=3, alpha=0.6)
         axes.plot(line["difference"], place, "o", color=shade, markersize=7)
     axes.set_yticks(range(len(rows)), rows.index)
