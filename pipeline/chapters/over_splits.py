@@ -35,7 +35,8 @@ def split_means(users: pd.DataFrame, metric: str) -> pd.DataFrame:
 def seed_spread(users: pd.DataFrame, metric: str) -> pd.Series:
     """Standard deviation over seeds of a model's mean, pooled over the splits; NaN for a model with one seed."""
     means = users.astype({metric: float}).groupby(["model", "split", "seed"])[metric].mean()
-    return np.sqrt(means.groupby(["model", "split"]).var(ddof=1).groupby("model").mean()).rename("sd over seeds")
+    variances = means.groupby(["model", "split"]).var(ddof=1).groupby("model").mean()
+    return variances.pow(0.5).rename("sd over seeds")
 
 
 def against(
