@@ -1,0 +1,105 @@
+"""The models of the multiverse: their ranks from the store, or trained once a split and seed where these are to be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.fits import with_chosen
+from pipeline.chapters.multiverse import Place, measured, specifications
+from pipeline.chapters.ranks import RankFile, Run, twice_ranks
+from pipeline.chapters.store import Selection
+from recsys_core.models.base import Recommender
+from recsys_core.models.registry import MODELS, SEARCHES
+from recsys_core.protocols import PROTOCOLS
+
+
+class RankedModel:
+    """A model with its settings, and its ranks of test rows by place and seed.
+
+    Under policies that write (`make store`) what is not stored is trained, and stored at once, so that a run that is stopped goes
+    on where it was. Elsewhere nothing is trained. Epochs are those that the validation rows of the first split choose, for all
+    splits.
+    """
+
+    def __init__(self, study: Experiments, name: str, settings: str, device: str) -> None:
+        """`name` is that of a search or of a model without one; `settings` see `Notebook.hyperparameters`."""
+        self.study, self.name = study, name
+        search = SEARCHES.get(name)
+        kind, chosen = MODELS[name] if search is None else search.kind, {}
+        if search is not None:
+            chosen = search.fixed | study.hyperparameters(name, settings)
+        self.title = kind.title if search is None else search.title
+        self.model: Recommender = kind(**chosen | ({"device": device} if "device" in kind.__dataclass_fields__ else {}))
+
+    def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
+        """Place and seed of all runs: those of splits whose users the model can rank, one seed of a model without chance."""
+        traits = self.model.own_traits
+        ranked = [at for at, place in enumerate(places) if traits.folds_in or not place.split.held_out]
+        return [(at, seed) for at in ranked for seed in range(places[at].n_seeds if traits.stochastic else 1)]
+
+    def ranks(self, places: Sequence[Place]) -> dict[tuple[int, int], np.ndarray]:
+        """What is stored of the wanted runs, after training what is not where the policy says so."""
+        identities = [self.study.runs.identity(self.model, place.split) for place in places]
+        file = RankFile(self.study.notebook.root, self.name, identities[0])
+        found, wanted = file.runs(), self.wanted(places)
+        missing = [(at, seed) for at, seed in wanted if (identities[at].split, seed) not in found]
+        if missing and self.study.notebook.writes:
+            self._store(file, places, missing)
+            found = file.runs()
+        if file.path.exists():
+            self.study.notebook.uses("", file.path)
+        stored = {(at, seed): found.get((identities[at].split, seed)) for at, seed in wanted}
+        return {key: run.twice for key, run in stored.items() if run is not None}
+
+    def _store(self, file: RankFile, places: Sequence[Place], missing: list[tuple[int, int]]) -> None:
+        """Train and store the missing runs; splits that train on the same rows share one fit."""
+        chosen = Selection({})
+        if self.model.chooses:
+            chosen = self.study.validated(self.title, self.model, places[0].split)
+        last: tuple[bytes, int] | None = None
+        for at, seed in sorted(missing, key=lambda each: (places[each[0]].split.roles.tobytes(), each[1], each[0])):
+            split = places[at].split
+            if last != (last := (split.roles.tobytes(), seed)):
+                fitted = with_chosen(self.model, chosen).fit(PROTOCOLS[split.protocol].final_rows(split), None, seed)
+            file.add(self.study.runs.identity(self.model, split), Run(seed, twice_ranks(fitted, split), chosen.chosen))
+
+
+def places_of(study: Experiments, splits: Sequence[Sequence[Any]]) -> list[Place]:
+    """The splits of a notebook's parameter: [protocol, its options, number of seeds] each."""
+    found = []
+    for protocol, options, n_seeds in splits:
+        label = ", ".join(f"{name} {value}" for name, value in options.items())
+        found.append(Place(PROTOCOLS[protocol].split(study.rows, **options), label or "one split", n_seeds))
+    return found
+
+
+def ranked(study: Experiments, names: Sequence[str], settings: str, device: str) -> list[RankedModel]:
+    """The models of these names."""
+    return [RankedModel(study, name, settings, device) for name in names]
+
+
+def values_of(models: Sequence[RankedModel], places: Sequence[Place]) -> dict[str, dict[tuple[int, int], np.ndarray]]:
+    """By title, the values of every specification for every user; models of which a wanted run is not stored are left out."""
+    asked, found = [specifications(place.split) for place in places], {}
+    for model in models:
+        stored = model.ranks(places)
+        if len(stored) == len(model.wanted(places)):
+            found[model.title] = {
+                (at, seed): measured(places[at].split, twice, asked[at]) for (at, seed), twice in stored.items()
+            }
+    return found
+
+
+def lacking(models: Sequence[RankedModel], values: Mapping[str, object], notebook: str) -> str:
+    """A sentence that names the models without stored ranks and says how to get them; that there are none, where all are there."""
+    names = [model.title for model in models if model.title not in values]
+    if not names:
+        return f"Ranks are stored of all {len(models)} models."
+    return (
+        f"Of {len(models)} models, {len(names)} have no ranks stored for these data, settings and splits: {', '.join(names)}. "
+        f"`make store NOTEBOOK={notebook}` trains them and stores their ranks."
+    )
