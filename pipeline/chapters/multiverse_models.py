@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.fits import with_chosen
-from pipeline.chapters.multiverse import Place, measured, specifications
+from pipeline.chapters.multiverse import Place, Specification, measured, specifications
 from pipeline.chapters.ranks import RankFile, Run, twice_ranks
-from pipeline.chapters.store import Selection
+from pipeline.chapters.store import Identity, Selection
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES
 from recsys_core.protocols import PROTOCOLS
+from recsys_core.splits import Split
 
 
 class RankedModel:
     """A model with its settings, and its ranks of test rows by place and seed.
 
     Under policies that write (`make store`) what is not stored is trained, and stored at once, so that a run that is stopped goes
-    on where it was. Elsewhere nothing is trained. Epochs are those that the validation rows of the first split choose, for all
-    splits.
+    on where it was. Where a reader has changed something it is trained and not stored. Where the study is made or checked nothing
+    is trained. Epochs are those that a split's own validation rows choose where its protocol is
+    that of the first split, and on all others those of the first split.
     """
 
     def __init__(self, study: Experiments, name: str, settings: str, device: str) -> None:
@@ -33,6 +36,7 @@ class RankedModel:
         if search is not None:
             chosen = search.fixed | study.hyperparameters(name, settings)
         self.title = kind.title if search is None else search.title
+        self.family, self.is_searched = kind.family, search is not None
         self.model: Recommender = kind(**chosen | ({"device": device} if "device" in kind.__dataclass_fields__ else {}))
 
     def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
@@ -47,25 +51,31 @@ class RankedModel:
         file = RankFile(self.study.notebook.root, self.name, identities[0])
         found, wanted = file.runs(), self.wanted(places)
         missing = [(at, seed) for at, seed in wanted if (identities[at].split, seed) not in found]
-        if missing and self.study.notebook.writes:
-            self._store(file, places, missing)
-            found = file.runs()
+        if self.study.notebook.policy in ("free", "write", "resume"):
+            for identity, run in self._trained(identities, places, missing):
+                found[identity.split, run.seed] = run
+                if self.study.notebook.writes:
+                    file.add(identity, run)
         if file.path.exists():
             self.study.notebook.uses("", file.path)
         stored = {(at, seed): found.get((identities[at].split, seed)) for at, seed in wanted}
         return {key: run.twice for key, run in stored.items() if run is not None}
 
-    def _store(self, file: RankFile, places: Sequence[Place], missing: list[tuple[int, int]]) -> None:
-        """Train and store the missing runs; splits that train on the same rows share one fit."""
-        chosen = Selection({})
-        if self.model.chooses:
-            chosen = self.study.validated(self.title, self.model, places[0].split)
+    def _trained(
+        self, identities: Sequence[Identity], places: Sequence[Place], missing: list[tuple[int, int]]
+    ) -> Iterator[tuple[Identity, Run]]:
+        """Train the missing runs, one after the other; splits that train on the same rows share one fit."""
         last: tuple[bytes, int] | None = None
         for at, seed in sorted(missing, key=lambda each: (places[each[0]].split.roles.tobytes(), each[1], each[0])):
             split = places[at].split
             if last != (last := (split.roles.tobytes(), seed)):
+                chosen = self._chosen(split if split.protocol == places[0].split.protocol else places[0].split)
                 fitted = with_chosen(self.model, chosen).fit(PROTOCOLS[split.protocol].final_rows(split), None, seed)
-            file.add(self.study.runs.identity(self.model, split), Run(seed, twice_ranks(fitted, split), chosen.chosen))
+            yield identities[at], Run(seed, twice_ranks(fitted, split), chosen.chosen)
+
+    def _chosen(self, split: Split) -> Selection:
+        """What the validation rows of a split choose."""
+        return self.study.validated(self.title, self.model, split) if self.model.chooses else Selection({})
 
 
 def places_of(study: Experiments, splits: Sequence[Sequence[Any]]) -> list[Place]:
@@ -92,6 +102,21 @@ def values_of(models: Sequence[RankedModel], places: Sequence[Place]) -> dict[st
                 (at, seed): measured(places[at].split, twice, asked[at]) for (at, seed), twice in stored.items()
             }
     return found
+
+
+def users_of(models: Sequence[RankedModel], places: Sequence[Place], asked: Specification, column: str) -> pd.DataFrame:
+    """Users' values of one specification: columns model, split (the place's label), seed, user, `column`.
+
+    Models of which a wanted run is not stored are left out.
+    """
+    parts = [pd.DataFrame(columns=["model", "split", "seed", "user", column])]
+    for model in models:
+        stored = model.ranks(places)
+        for (at, seed), twice in stored.items() if len(stored) == len(model.wanted(places)) else ():
+            split = places[at].split
+            known = {"model": model.title, "split": places[at].label, "seed": seed, "user": np.unique(split.test.users)}
+            parts.append(pd.DataFrame({**known, column: measured(split, twice, [asked])[0]}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def lacking(models: Sequence[RankedModel], values: Mapping[str, object], notebook: str) -> str:

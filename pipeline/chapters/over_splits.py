@@ -67,6 +67,11 @@ def components(users: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: st
     return pd.DataFrame.from_dict({name: vars(each) for name, each in found.items()}, "index").rename_axis("pair")
 
 
+def user_means(users: pd.DataFrame, pair: tuple[str, str], metric: str) -> np.ndarray:
+    """(U,) each user's difference between two models, the mean over all splits and seeds."""
+    return np.nanmean(differences(users, *pair, metric, "split"), axis=(1, 2))
+
+
 def in_words(name: str, line: pd.Series) -> str:
     """A line as half a sentence: "DSSM is worse (−.016, −.021 to −.011, adjusted p = .0003)"."""
     span = f"{signed(line['difference'])}, {signed(line['low'])} to {signed(line['high'])}"
