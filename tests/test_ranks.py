@@ -10,7 +10,6 @@ import pytest
 import torch
 from helpers import Table, random_interactions
 
-from pipeline.chapters import ranks
 from pipeline.chapters.ranks import BEYOND, LARGEST_CUTOFF, RankFile, Run, clipped, counted, hits, twice_ranks
 from pipeline.chapters.store import Identity
 from recsys_core import evaluate, metrics
@@ -146,7 +145,3 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     file.path.write_bytes(b"no parquet")
     with pytest.raises(StudyError, match=r"ease\.parquet is damaged"):
         file.runs()
-
-
-def test_nothing_but_numbers_without_names_is_stored() -> None:
-    assert ranks.COLUMN == "twice_rank"

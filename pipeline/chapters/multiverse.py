@@ -1,7 +1,7 @@
 """Every way to measure at once: in what share of the specifications does one model beat another, and what turns a result round.
 
 A specification is a protocol and its split, a metric, a cut-off, which test rows are relevant, and a training's seed. Steegen et
-al. 2016 (Perspectives on Psychological Science 11(5)) call all of them the multiverse. All are measured from stored ranks (`ranks`).
+al. 2016 (Perspectives on Psychological Science 11(5)) call all of them the multiverse. All are measured from stored ranks.
 Specifications that say the same are one: with one relevant film a user, recall and precision order models as the hit ratio does,
 and MAP is MRR. In a share a protocol counts as much as any other, however many splits, seeds and metrics it has. A share is no
 p-value: specifications are not independent, and nobody drew them. A specification turns a result round where the model that is
