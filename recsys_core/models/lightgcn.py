@@ -96,7 +96,7 @@ class GraphFactors(nn.Module):
 class LightGCN(NeuralRecommender):
     """LightGCN; `batch_size` counts positives and negatives, so that 2,048 are the paper's 1,024 pairs."""
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", uses_ids=True, stochastic=True)
 
     epochs: int = setting(1000, search=400, fast=30)
     patience: int | None = setting(None, search=20)

@@ -118,7 +118,7 @@ class RecVAE(NeuralRecommender):
     takes. The training loss of an epoch is the mean over the steps of both kinds, those of the decoder without the divergence.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="non-linear", stochastic=True, folds_in=True)
 
     epochs: int = setting(50, search=100, fast=20)
     patience: int | None = setting(None, search=10)
