@@ -48,8 +48,9 @@ ALWAYS: dict[str, dict[str, Any]] = {
         "members": {"bayesian_fm": {"n_burn_in": 1, "n_samples": 1, "embedding_dim": DIM}, "svd": SMALL_SVD}
     },
 }
-UNSEEN = {
+UNSEEN = {  # the forms that these state cannot be seen so
     "user_knn": "linear",  # a mean over neighbours, whose weights hang on the user's own stars
+    "weighted_ranking_hybrid": "linear",  # each of its two members has a scale of the user's own
     "vector_profile": "non-linear",  # linear in the history, with vectors of films that come out of hidden layers
 }
 

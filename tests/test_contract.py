@@ -416,7 +416,7 @@ WRONG = {
     "ease": ("counts", "bilinear", "non-linear"),
     "implicit_item_knn": ("counts", "bilinear", "non-linear"),
     "bpr_mf": ("counts", "linear", "non-linear"),
-    "ials": ("counts", "linear", "non-linear"),
+    "ials": ("counts", "non-linear"),
     "lightgcn": ("counts", "linear", "non-linear"),
     "neumf": ("counts", "linear", "bilinear"),
     "mult_vae": ("counts", "linear", "bilinear"),
