@@ -128,7 +128,7 @@ class RecVAE(NeuralRecommender):
     gamma: float = setting(0.005, least=0, search=between(0.0005, 0.1, log=True))
     n_encoder_epochs: int = setting(3, least=1, other=1)
     learning_rate: float = setting(5e-4, search=between(0.0002, 0.01, log=True), fast=0.01)
-    batch_size: int = setting(500, search=[100, 200, 500], fast=10)
+    batch_size: int = setting(500, search=[50, 100, 200, 500], fast=10)
 
     def _build(self, train: Interactions) -> nn.Module:
         return RecVAENet(train.n_items, self.hidden_dim, self.latent_dim)
