@@ -55,8 +55,8 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
     """One line per model and, for each metric, mean over seeds, spread over seeds and an interval over users.
 
     `results` are tidy rows of one protocol; `users` per-user values averaged over seeds (or None). Columns: the cell, `seeds`,
-    `parameters`, `family` and `form` where the results have them, then `<metric>`, `<metric> sd` (NaN for a single seed) and `<metric> low`,
-    `<metric> high` (95 % bootstrap).
+    `parameters`, `family` and `form` where the results have them, then `<metric>`, `<metric> sd` (NaN for a single seed) and
+    `<metric> low`, `<metric> high` (95 % bootstrap).
     Raises StudyError for rows of more than one protocol.
     """
     if len(results["protocol"].unique()) > 1:

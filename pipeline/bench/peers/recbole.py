@@ -4,8 +4,8 @@ Timed, DeepFM learns likes (4 stars and more) at its own defaults, NeuMF and Mul
 trained on the known rows of this study's own split; a round is a seed. Where RecBole's model differs from the paper's, a second
 case changes that one thing in it (see `CHANGES`), so that it shows whether this explains what is left.
 
-LightGCN of 15 epochs has the rows and the settings of Microsoft Recommenders' table of ML-100K. That table's code draws the users of
-a batch, each as often as any other; RecBole's and ours draw rows, so that who has seen more is met more often.
+LightGCN of 15 epochs has the rows and the settings of Microsoft Recommenders' table of ML-100K. Its code draws the users of a
+batch, each as often as any other; RecBole's and ours take every row once an epoch, so that who has seen more is met more often.
 """
 
 import shutil
