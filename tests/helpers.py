@@ -65,7 +65,7 @@ def invented_movielens() -> MovieLens:
 class Table(Recommender):
     """Scores and ratings read from a (U, I) table; users without history get the popularity fallback."""
 
-    traits: ClassVar[Traits] = Traits(predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="counts", predicts_ratings=True)
 
     table: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -89,7 +89,7 @@ class Table(Recommender):
 class FoldInTable(Table):
     """The same table, used for held-out users too."""
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="counts", folds_in=True, predicts_ratings=True)
 
 
 def reference_ranks(scores: list[float], relevant: set[int], candidates: set[int]) -> list[float]:

@@ -29,6 +29,7 @@ from boards import (
     other_value,
     rows_of,
 )
+from forms import OTHERS, PARTS, dimensions_of_unions, looks, small
 
 from recsys_core import train as loop
 from recsys_core.errors import StudyError
@@ -387,7 +388,7 @@ def test_nothing_is_learnt_from_pairs_rewired_at_random(case: Case) -> None:
 class Peeping(Popularity):
     """Knows the test rows, and so must be found out."""
 
-    traits: ClassVar[Traits] = Traits()
+    traits: ClassVar[Traits] = Traits(form="counts")
 
     def _scores(self, users: torch.Tensor, history: Interactions) -> torch.Tensor:
         return torch.as_tensor(rewired()[1].binary[users.numpy()].toarray())
@@ -395,6 +396,47 @@ class Peeping(Popularity):
 
 def test_a_model_that_knows_the_test_rows_is_found_out() -> None:
     assert leaks(Peeping())
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [(name, {}) for name in MODELS] + OTHERS, ids=[*MODELS, *(f"{n}-{s}" for n, s in OTHERS)]
+)
+def test_a_model_has_the_form_that_it_states(name: str, given: dict[str, Any]) -> None:
+    model = small(name, given, rewired()[0])
+    assert looks(model, model.own_traits.form)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_form_that_a_class_states_is_that_of_its_default_settings(name: str) -> None:
+    assert MODELS[name]().own_traits.form == MODELS[name].traits.form
+
+
+# what each of these is not: of two products each is of the second order, and a user's own scores are theirs alone
+WRONG = {
+    "ease": ("counts", "bilinear", "non-linear"),
+    "implicit_item_knn": ("counts", "bilinear", "non-linear"),
+    "bpr_mf": ("counts", "linear", "non-linear"),
+    "ials": ("counts", "non-linear"),
+    "lightgcn": ("counts", "linear", "non-linear"),
+    "neumf": ("counts", "linear", "bilinear"),
+    "mult_vae": ("counts", "linear", "bilinear"),
+    "recvae": ("counts", "linear", "bilinear"),
+    "segment_popularity": ("non-linear",),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_form_that_a_model_does_not_have_is_seen(name: str) -> None:
+    model = small(name, {}, rewired()[0])
+    assert not [form for form in WRONG[name] if looks(model, form)]
+
+
+def test_layers_are_seen_without_their_non_linear_functions() -> None:
+    """The number of dimensions alone tells hidden layers from none, too: of what a history gives, and of pairs."""
+    train = rewired()[0]
+    for name, layers in (("mult_vae", "hidden_layers"), ("mult_dae", "hidden_layers")):
+        spanned = [dimensions_of_unions(small(name, {layers: given}, train)) for given in ((), (20,))]
+        assert spanned[0] <= len(PARTS) + 1 < spanned[1]
 
 
 @having()

@@ -142,7 +142,7 @@ def test_models_are_told_attributes_only_where_they_use_them_and_in_the_order_as
     users = np.array([3, 2])
 
     class UsesFeatures(Table):
-        traits = Traits(uses_features=True)
+        traits = Traits(form="counts", uses_features=True)
 
     told, attributes = UsesFeatures().told_of(users, rows, None)
     assert told is not None
@@ -455,7 +455,7 @@ def test_strong_generalisation_ranks_test_users_by_their_folded_in_rows() -> Non
 class Clock(Table):
     """Predicts the hour of the rating."""
 
-    traits: ClassVar[Traits] = Traits(uses_times=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="counts", uses_times=True, predicts_ratings=True)
 
     def _ratings_at(
         self, users: torch.Tensor, items: torch.Tensor, history: Interactions, times: torch.Tensor | None

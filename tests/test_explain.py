@@ -73,7 +73,7 @@ def parts_and_scores(name: str, rows: Interactions) -> tuple[np.ndarray, np.ndar
     return np.array(summed), model.score(torch.arange(10)).numpy()
 
 
-@pytest.mark.parametrize("name", names_with(linear=True))
+@pytest.mark.parametrize("name", names_with(adds_up=True))
 def test_what_the_films_of_a_history_add_sums_to_the_models_score(name: str) -> None:
     summed, scores = parts_and_scores(name, rows_of())
     assert summed == pytest.approx(scores, abs=1e-5) and np.abs(scores).max() > 0.01

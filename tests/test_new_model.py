@@ -31,7 +31,7 @@ from recsys_core.models.settings import between, setting
 class Toy(Recommender):
     """score(u, i) = Σ_j n_ij ^ power over the items j of u, where n_ij users have seen both."""
 
-    traits: ClassVar[Traits] = Traits(folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True)
     learnt: ClassVar[dict[str, type]] = {"together": np.ndarray}
 
     power: float = setting(1.0, least=0, search=between(0.1, 2.0), fast=1.5)

@@ -32,7 +32,7 @@ def world(n_first: int = 3, least_test: int = 2) -> Split:
 class LastSeen(FoldInTable):
     """Scores the films right after the last one known highest; without a history, popularity."""
 
-    traits: ClassVar[Traits] = Traits(folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="counts", folds_in=True)
 
     def _scores(self, users: Tensor, history: Interactions) -> Tensor:
         last = [history.items[history.users == user][-1] for user in users.tolist()]

@@ -178,7 +178,7 @@ def test_a_film_without_content_is_known_by_who_watched_it(capsys: pytest.Captur
     assert "Nameless is a film without content" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", names_with(linear=True))
+@pytest.mark.parametrize("name", names_with(adds_up=True))
 def test_by_a_linear_model_films_like_one_are_what_who_watched_it_alone_is_shown(name: str) -> None:
     films = data()
     films = replace(films, ratings=films.ratings[films.ratings["user_id"] > films.ratings["item_id"] % 5])

@@ -100,7 +100,7 @@ class Rows:
         return replace(self, results=runs).only(variant="")
 
     def board(self, *metrics: str, protocol: str | None = None, n_intervals: int | None = None) -> pd.DataFrame:
-        """One line a model as in `results.leaderboard`, with its family; the best by the first metric first.
+        """One line a model as in `results.leaderboard`, with its family and form; the best by the first metric first.
 
         Without a `protocol` it is the first one that measured the first metric. The first `n_intervals` metrics (None: all) have
         intervals. Without rows there is nothing but the names of the columns.
@@ -108,7 +108,7 @@ class Rows:
         rows = self.only(protocol or self._protocol(metrics[0]))
         if rows.results.empty:
             bounds = [f"{metric}{end}" for metric in metrics for end in ("", " sd", " low", " high")]
-            return pd.DataFrame(columns=[*KEYS, "seeds", "parameters", "family", *bounds])
+            return pd.DataFrame(columns=[*KEYS, "seeds", "parameters", "family", "form", *bounds])
         plain = [] if n_intervals is None else list(metrics[n_intervals:])
         lines = leaderboard(rows.results, rows.users.drop(columns=plain, errors="ignore"), metrics)
         return lines.sort_values(metrics[0], ascending=metrics[0] in plots.LOWER_IS_BETTER, ignore_index=True)
@@ -254,7 +254,7 @@ def _joined(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame()
     rows = pd.concat(parts, ignore_index=True)
-    texts = [column for column in ("variant", "family", "role") if column in rows]
+    texts = [column for column in ("variant", "family", "form", "role") if column in rows]
     rows[texts] = rows[texts].astype(object).fillna("")
     first = rows.groupby(KEYS)["chapter"].transform("first")
     return rows[rows["chapter"] == first].drop(columns="chapter").reset_index(drop=True)

@@ -71,7 +71,7 @@ def swapped(features: Features, films: np.ndarray, seed: int) -> Features:
 class GivenCounts(Recommender):
     """Ranks all films by given numbers (I,), the same for every user."""
 
-    traits = Traits(personalised=False, folds_in=True)
+    traits = Traits(form="counts", personalised=False, folds_in=True)
     counts: np.ndarray
 
     def _fit(self, task: FitTask) -> None:

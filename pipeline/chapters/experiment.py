@@ -102,7 +102,7 @@ class Experiments:
         self, name: str, settings: str, model: Recommender, split: Split, cell: Cell, seeds: list[int], role: str
     ) -> None:
         labels = {"protocol": split.protocol, "dataset": self.data.name, "model": name, "settings": settings}
-        kind = {"family": getattr(type(model), "family", ""), "role": role}
+        kind = {"family": getattr(type(model), "family", ""), "form": model.own_traits.form, "role": role}
         identity = {
             "data_sha256": cell.identity.data,
             "split_sha256": split.sha256[:12],

@@ -79,7 +79,7 @@ def identical(what: str, stored: str, now: str) -> Check:
 class GivenScores(Recommender):
     """Scores and stars that follow from the codes of user and item by whole numbers, the same on every machine and without ties."""
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="counts", folds_in=True, predicts_ratings=True)
 
     def _fit(self, task: FitTask) -> None:
         self.n_items = task.train.n_items

@@ -109,6 +109,21 @@ def beside_implementations(peers: pd.DataFrame) -> pd.DataFrame:
     return lines.assign(verdict=np.select([inside, outside], [SAME, ANOTHER], UNDECIDED)).reset_index(drop=True)
 
 
+def beside_table(held: pd.DataFrame, table: pd.Series, library: str, model: str) -> str:
+    """What a published table has, a row of the references, and where that library's model and ours lie beside its band.
+
+    `held` is what `beside_implementations` gives.
+    """
+    mine = held[held["library"].str.startswith(library) & held["model"].eq(model)].to_dict("records")
+    said = f"{table['source']}: NDCG@10 {table['value']:.3f} for {model}, of one drawing of rows."
+    if not mine:
+        return f"{said} Not run here yet."
+    values = {f"{library}'s": mine[0]["theirs"]} | {f"ours, {line['settings']}": line["ours"] for line in mine}
+    band = table["value"] - table["below"], table["value"] + table["above"]
+    judged = "; ".join(f"{name} {value:.3f}, {verdict(value, *band)}" for name, value in values.items())
+    return f"{said} With the band of {table['above']} that was set beforehand: {judged}."
+
+
 def noted(results: pd.DataFrame, role: str, model: str | None = None) -> pd.DataFrame:
     """What was noted beside runs under a role (`Experiments.note`), of one model or all: index model, variant, columns metrics."""
     rows = results[results["role"] == role]

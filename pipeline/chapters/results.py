@@ -55,8 +55,8 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
     """One line per model and, for each metric, mean over seeds, spread over seeds and an interval over users.
 
     `results` are tidy rows of one protocol; `users` per-user values averaged over seeds (or None). Columns: the cell, `seeds`,
-    `parameters`, `family` where the results have it, then `<metric>`, `<metric> sd` (NaN for a single seed) and `<metric> low`,
-    `<metric> high` (95 % bootstrap).
+    `parameters`, `family` and `form` where the results have them, then `<metric>`, `<metric> sd` (NaN for a single seed) and
+    `<metric> low`, `<metric> high` (95 % bootstrap).
     Raises StudyError for rows of more than one protocol.
     """
     if len(results["protocol"].unique()) > 1:
@@ -64,7 +64,7 @@ def leaderboard(results: pd.DataFrame, users: pd.DataFrame | None, metrics: Iter
     lines = []
     for cell, rows in results.groupby(CELL, dropna=False, sort=False):
         line = dict(zip(CELL, cell)) | {"seeds": rows["seed"].nunique(), "parameters": rows["parameters"].iloc[0]}
-        line |= {"family": rows["family"].iloc[0]} if "family" in rows else {}
+        line |= {column: rows[column].iloc[0] for column in ("family", "form") if column in rows}
         labels = pd.Series(line)[CELL].fillna("")
         mine = None if users is None else users[(users[CELL].fillna("") == labels).all(axis=1)]
         for metric in metrics:

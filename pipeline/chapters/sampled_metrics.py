@@ -51,7 +51,7 @@ class ItemSimilarities(Recommender):
     films with many near ones speak louder. The study's own item kNN differs: there j has to be among the nearest of i.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True)
 
     power: int = 1
     n_neighbours: int | None = None

@@ -120,8 +120,8 @@ def contributions(model: Recommender, user: int, items: np.ndarray) -> tuple[np.
 
     Raises StudyError for a model that is not linear in the history, and for a user without training rows.
     """
-    if not model.own_traits.linear:
-        names = ", ".join(names_with(linear=True))
+    if not model.own_traits.adds_up:
+        names = ", ".join(names_with(adds_up=True))
         raise StudyError(
             f"The score of {type(model).__name__} is not split into films of a history: choose a model whose is, one of {names}."
         )
@@ -174,7 +174,7 @@ class _Teller:
         return f"{self.titles[item]}, which {rated}"
 
     def by_people(self, model: Recommender, items: np.ndarray) -> list[str]:
-        if model.own_traits.linear and self.stars:
+        if model.own_traits.adds_up and self.stars:
             watched, added = contributions(model, self.user, items)
             most, largest, total = watched[added.argmax(axis=0)], added.max(axis=0), added.sum(axis=0)
             parts = [f" ({part:.3f} of its score {whole:.3f})" for part, whole in zip(largest, total)]

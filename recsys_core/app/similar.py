@@ -38,7 +38,7 @@ def more_like_this(
         raise StudyError(f"k={k}: there are 1 to {n_others} other films to list.")
     items, values = _nearest(model, item, k)
     if not len(items):
-        known = "watched by nobody" if model.own_traits.linear else "a film without content"
+        known = "watched by nobody" if model.own_traits.adds_up else "a film without content"
         raise StudyError(f"{titles_of(data, vocabulary, np.array([item]))[0]} is {known}: no other is like it.")
     codes = items.cpu().numpy()
     table = pd.DataFrame({"item_id": vocabulary.item_ids[codes], "title": titles_of(data, vocabulary, codes)})
@@ -48,7 +48,7 @@ def more_like_this(
 
 def _nearest(model: Recommender, item: int, k: int) -> tuple[Tensor, Tensor]:
     """At most k other items, best first, and their similarity; none for an item of which the model knows nothing."""
-    if model.own_traits.linear:
+    if model.own_traits.adds_up:
         added = alone(model, np.array([item]))[0]
         values, items = added.index_fill(0, torch.tensor([item]), -torch.inf).sort(descending=True, stable=True)
         kept = (values > 0).nonzero().ravel()[:k]
@@ -70,7 +70,7 @@ def require_likeness(kind: type[Recommender]) -> None:
 
 
 def _compares(kind: type[Recommender]) -> bool:
-    return hasattr(kind, "item_vectors") or kind.traits.linear
+    return hasattr(kind, "item_vectors") or kind.traits.adds_up
 
 
 def find_film(data: MovieLens, vocabulary: Vocabulary, title: str) -> int:

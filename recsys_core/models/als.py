@@ -33,7 +33,7 @@ class ALS(Centred):
     iterations. Users are solved for when they are asked about, so that a history is folded in exactly.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", stochastic=True, folds_in=True, predicts_ratings=True)
     learnt: ClassVar[dict[str, type]] = {"items": Tensor}
 
     embedding_dim: int = setting(20, least=1, search=[5, 10, 20, 40], other=3)

@@ -92,7 +92,7 @@ class AutoRec(NeuralRecommender):
 class ItemAutoRec(AutoRec):
     """I-AutoRec: reconstructs items from the stars that training users gave them, so that new users cannot be folded in."""
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="non-linear", uses_ids=True, stochastic=True, predicts_ratings=True)
 
     @staticmethod
     def _vectors(rows: Interactions) -> sparse.csr_matrix:
@@ -109,7 +109,7 @@ class ItemAutoRec(AutoRec):
 class UserAutoRec(AutoRec):
     """U-AutoRec: reconstructs users from the stars that they gave; a history is all that it needs of a new user."""
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="non-linear", stochastic=True, folds_in=True, predicts_ratings=True)
 
     @staticmethod
     def _vectors(rows: Interactions) -> sparse.csr_matrix:

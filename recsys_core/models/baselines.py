@@ -22,7 +22,7 @@ class Popularity(Recommender):
     On the NCF paper's ML-1M files it reaches HR@10 .4533 and NDCG@10 .2542 (Ferrari Dacrema et al. 2021).
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="counts", personalised=False, folds_in=True)
     learnt: ClassVar[dict[str, type]] = {"counts": Tensor}
 
     def _fit(self, task: FitTask) -> None:
@@ -45,7 +45,7 @@ class Bias(Recommender):
     limits of λ → ∞ and 0: `Bias(**MEANS["item"])`.
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="counts", personalised=False, folds_in=True, predicts_ratings=True)
     learnt: ClassVar[dict[str, type]] = {"item_bias": np.ndarray, "mean": float, "low": float, "high": float}
 
     item_regularisation: float = setting(

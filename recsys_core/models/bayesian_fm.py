@@ -82,7 +82,9 @@ class BayesianFM(Recommender):
     The first `n_burn_in` sweeps are thrown away, the next `n_samples` averaged and kept.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(
+        form="bilinear", uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True
+    )
     beginning: ClassVar[int] = 5
     learnt: ClassVar[dict[str, type]] = {"sessions": Tensor, "items": Tensor, "noise": Tensor, "mean": float}
 

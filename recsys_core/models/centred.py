@@ -1,7 +1,6 @@
 """Rating models that start from the biases and learn from what these leave."""
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,7 +8,7 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.baselines import Bias
 
 
@@ -18,8 +17,6 @@ class Centred(Recommender):
 
     The biases have their own default regularisation. Stars are clipped to the scale of the training rows, scores are not.
     """
-
-    traits: ClassVar[Traits] = Traits(folds_in=True, predicts_ratings=True)
 
     def _fit(self, task: FitTask) -> None:
         self.bias_ = Bias().fit(task.train)

@@ -37,7 +37,7 @@ class ContentBased(Recommender):
     it has similarity 0 with all, and the distance ‖p_u‖. A user of such films alone ranks all films alike, except by distance.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, learns_from_stars=True, sees_genres_only=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True, learns_from_stars=True, sees_genres_only=True)
     learnt: ClassVar[dict[str, type]] = {"mean_stars": np.ndarray}
 
     columns: tuple[str, ...] = setting(("genre_",), among=CONTENT, other=("content_",))

@@ -31,7 +31,7 @@ class ContentRidge(Recommender):
     `columns` are the beginnings of the item features that are read. Raises StudyError for data without content.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, sees_genres_only=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True, sees_genres_only=True)
     learnt: ClassVar[dict[str, type]] = {"weights": np.ndarray}
 
     columns: tuple[str, ...] = setting(("genre_",), among=CONTENT, other=("content_",))

@@ -15,7 +15,7 @@ Loss and correction are those of Yi et al. (2019), eq. 5 and 6, the mean of what
 figures on ML-100K; on warm films the hybrid should rank above the content model. Sizes, temperature and rates are this study's own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -128,7 +128,9 @@ class ContentTowers(VectorNetwork):
     Raises StudyError for data without content.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_features=True, stochastic=True, folds_in=True, sees_genres_only=True)
+    traits: ClassVar[Traits] = Traits(
+        form="linear", uses_features=True, stochastic=True, folds_in=True, sees_genres_only=True
+    )
     unread: ClassVar[tuple[str, ...]] = ("zip",)
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "year")
 
@@ -144,6 +146,11 @@ class ContentTowers(VectorNetwork):
     learning_rate: float = setting(0.01, search=between(0.002, 0.03, log=True), fast=0.001)
     weight_decay: float = setting(0.0, search=between(1e-8, 1e-4, log=True))
     batch_size: int = setting(512, search=[256, 512, 1024], fast=32)
+
+    @property
+    def own_traits(self) -> Traits:
+        """Linear without hidden layers."""
+        return replace(self.traits, form="non-linear" if self.layers else "linear")
 
     def _sides(self, train: Interactions) -> tuple[Attributes, Attributes]:
         users = train.user_features
@@ -188,7 +195,7 @@ class HybridTowers(ContentTowers):
     """The same towers on the ids and the content of films, one model for those that are known and those that are new."""
 
     traits: ClassVar[Traits] = Traits(
-        uses_ids=True, uses_features=True, stochastic=True, folds_in=True, sees_genres_only=True
+        form="linear", uses_ids=True, uses_features=True, stochastic=True, folds_in=True, sees_genres_only=True
     )
 
     id_dropout: float = setting(0.1, least=0, below=1, search=between(0.0, 0.5), other=0.5)

@@ -12,7 +12,7 @@ begins them, cost .05 NDCG@10. No paper has figures on ML-100K; LibRecommender's
 Sizes, temperature and rates are this study's choice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -71,7 +71,7 @@ class DSSM(VectorNetwork):
     `batch_size` counts rows, each of which has all others' items as negatives. Flags stay 0/1, age and year are standardised.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", uses_ids=True, uses_features=True, stochastic=True)
     unread: ClassVar[tuple[str, ...]] = ("month", "zip")
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "year")
 
@@ -86,6 +86,11 @@ class DSSM(VectorNetwork):
     learning_rate: float = setting(0.01, search=between(0.002, 0.03, log=True))
     weight_decay: float = setting(0.0, search=between(1e-8, 1e-4, log=True))
     batch_size: int = setting(512, search=[256, 512, 1024], wide=[256, 512, 1024, 2048, 4096], fast=32)
+
+    @property
+    def own_traits(self) -> Traits:
+        """Bilinear without hidden layers."""
+        return replace(self.traits, form="non-linear" if self.layers else "bilinear")
 
     def _build(self, train: Interactions) -> nn.Module:
         return DSSMNet(train, *self._sides(train), self)

@@ -57,7 +57,9 @@ class EmbeddingNet(AttributeNet):
 class EmbeddingRecommender(RatingNetwork):
     """S2's recommender. A user without history is scored by the mean user embedding and their attributes, if these are given."""
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
+    )
     scale: ClassVar[float] = STARS
 
     epochs: int = setting(7, search=30, fast=12)

@@ -13,7 +13,7 @@ training rows has the mean vector of the others. Expected on the five folds of M
 factorisation (.934) that FM is with user and item ids alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -158,7 +158,9 @@ class FM(RatingNetwork):
     The paper leaves dimension, learning rate and regularisation to the data.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(
+        form="bilinear", uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
+    )
     unread: ClassVar[tuple[str, ...]] = ("zip", "month")
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "year")
 
@@ -188,6 +190,10 @@ class DeepFM(FM):
     The paper's layers (400, 400, 400) with dropout .5 are for millions of clicks; on 100,000 ratings small ones do as well.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
+    )
+
     epochs: int = setting(20, fast=8)
     embedding_std: float = setting(0.01, fast=0.01)
     learning_rate: float = setting(1e-3, fast=0.01)
@@ -196,6 +202,11 @@ class DeepFM(FM):
         (64, 32), least=1, search=[[32], [64, 32], [128, 64], [128, 128, 128]], fast=(32,), other=(16,)
     )
     dropout: float = setting(0.0, least=0, below=1, search=between(0.0, 0.5), other=0.5)
+
+    @property
+    def own_traits(self) -> Traits:
+        """Bilinear without hidden layers."""
+        return replace(self.traits, form="non-linear" if self.layers else "bilinear")
 
     def _build(self, train: Interactions) -> nn.Module:
         parts = train, self._sides(train), 1 + self.embedding_dim, self.embedding_std
@@ -207,10 +218,19 @@ class DeepFM(FM):
 class DLRM(FM):
     """Deep learning recommendation model."""
 
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
+    )
+
     learning_rate: float = setting(1e-3, fast=0.005)
     batch_size: int = setting(2048, fast=128)
     bottom_layers: tuple[int, ...] = setting((64,), least=1, search=[[32], [64], [64, 32]], other=(8,))
     top_layers: tuple[int, ...] = setting((64, 32), least=1, search=[[32], [64, 32], [128, 64]], other=(8,))
+
+    @property
+    def own_traits(self) -> Traits:
+        """Bilinear without hidden layers."""
+        return replace(self.traits, form="non-linear" if self.bottom_layers or self.top_layers else "bilinear")
 
     def _build(self, train: Interactions) -> nn.Module:
         parts = train, self._sides(train), self.embedding_dim, self.embedding_std

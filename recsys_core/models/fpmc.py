@@ -51,7 +51,7 @@ class FPMCNet(nn.Module):
 class FPMC(NeuralRecommender):
     """FPMC with the full softmax; `batch_size` counts transitions, all of every history, and D is `embedding_dim`."""
 
-    traits: ClassVar[Traits] = Traits(sequential=True, uses_ids=True, stochastic=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", sequential=True, uses_ids=True, stochastic=True)
 
     epochs: int = setting(30, search=60)
     patience: int | None = setting(None, search=5)

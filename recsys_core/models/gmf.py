@@ -8,11 +8,13 @@ It is the matrix factorisation of the paper, whose factors may count differently
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
+from recsys_core.models.base import Traits
 from recsys_core.models.pairs import PairNet, PairRecommender
 from recsys_core.models.registry import recommender
 
@@ -43,6 +45,8 @@ class Product(PairNet):
 @dataclass(kw_only=True)
 class GMF(PairRecommender):
     """Generalised matrix factorisation; the paper's main comparison has 8 to 64 factors."""
+
+    traits: ClassVar[Traits] = Traits(form="bilinear", uses_ids=True, stochastic=True)
 
     def _build(self, train: Interactions) -> PairNet:
         return Product(train.n_users, train.n_items, self.embedding_dim, self.embedding_std)

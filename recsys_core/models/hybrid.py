@@ -12,7 +12,7 @@ to 1; for rankings the choice is that of a few values at which validation NDCG@1
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FORMS, FitTask, Form, Recommender, Traits
 from recsys_core.models.registry import MODELS, recommender
 from recsys_core.models.settings import setting
 
@@ -39,6 +39,11 @@ class Hybrid(Recommender):
     def chaotic(self) -> bool:
         """Whether a member is."""
         return any(member.chaotic for member in self._build().values())
+
+    @property
+    def form(self) -> Form:
+        """The last of the members' forms, from counts to non-linear."""
+        return max((member.own_traits.form for member in self._build().values()), key=FORMS.index)
 
     def _build(self) -> dict[str, Recommender]:
         return {name: MODELS[name](**settings) for name, settings in self.members.items()}
@@ -93,7 +98,9 @@ class WeightedHybrid(Hybrid):
     Scores are the same weighted stars. Fitted without validation rows and without weights, all members count the same.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", uses_ids=True, uses_times=True, stochastic=True, predicts_ratings=True
+    )
     choice: ClassVar[str] = "weights"
 
     members: dict[str, dict[str, Any]] = setting(
@@ -109,6 +116,11 @@ class WeightedHybrid(Hybrid):
         super().__post_init__()
         if self.weights is not None and len(self.weights) != len(self.members):
             raise StudyError(f"weights={self.weights}: give one of 0 or more to each of {', '.join(self.members)}.")
+
+    @property
+    def own_traits(self) -> Traits:
+        """The form is that of these members."""
+        return replace(self.traits, form=self.form)
 
     def _choose(self, task: FitTask) -> np.ndarray:
         from scipy.optimize import nnls  # loaded where weights are chosen, not wherever models are
@@ -169,6 +181,7 @@ class RankingHybrid(Hybrid):
         """What the hybrid can do with these members."""
         kinds = [member.own_traits for member in self._build().values()]
         return Traits(
+            form=self.form,
             stochastic=any(kind.stochastic for kind in kinds),
             folds_in=all(kind.folds_in for kind in kinds[self.must_fold_in]),
             uses_features=self.traits.uses_features and any(kind.uses_features for kind in kinds),
@@ -194,7 +207,7 @@ class WeightedRankingHybrid(RankingHybrid):
     over what the user has not seen.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True)
     choice: ClassVar[str] = "weight"
     values: ClassVar[tuple[float, ...]] = (0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
     must_fold_in: ClassVar[slice] = slice(None)
@@ -228,7 +241,7 @@ class SwitchingHybrid(RankingHybrid):
     About held-out users with any history, a first member that cannot fold in is not asked.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_features=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", uses_features=True, folds_in=True)
     choice: ClassVar[str] = "least_known"
     values: ClassVar[tuple[float, ...]] = (1, 0, 10, 20, 30, 50, 100, 200, 500)
     must_fold_in: ClassVar[slice] = slice(1, None)

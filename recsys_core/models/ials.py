@@ -38,7 +38,7 @@ class IALS(Recommender):
     Rendle et al. 2022 for ML-1M, where 64 factors reach HR@10 .722 and NDCG@10 .445 on the NCF paper's files.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", stochastic=True, folds_in=True)
     learnt: ClassVar[dict[str, type]] = {"items": Tensor}
 
     embedding_dim: int = setting(64, least=1, search=[16, 32, 64, 128], wide=[16, 32, 64, 128, 256], fast=8, other=4)

@@ -40,7 +40,9 @@ class JointEmbedding(VectorNetwork):
     Flags stay 0/1, age and zip number are standardised. Raises StudyError for training rows without attributes.
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True, stochastic=True, learns_from_stars=True)
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", personalised=False, uses_features=True, stochastic=True, learns_from_stars=True
+    )
     title_words: ClassVar[int] = 384  # with 19 genres the 403 columns that report S0 states
     unread: ClassVar[tuple[str, ...]] = ("month", "year")
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "zip")

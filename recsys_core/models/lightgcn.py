@@ -96,7 +96,7 @@ class GraphFactors(nn.Module):
 class LightGCN(NeuralRecommender):
     """LightGCN; `batch_size` counts positives and negatives, so that 2,048 are the paper's 1,024 pairs."""
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", uses_ids=True, stochastic=True)
 
     epochs: int = setting(1000, search=400, fast=30)
     patience: int | None = setting(None, search=20)
@@ -105,7 +105,7 @@ class LightGCN(NeuralRecommender):
     embedding_std: float = setting(0.1, least=0, search=between(0.01, 0.3, log=True), other=0.3)
     regularisation: float = setting(1e-4, least=0, search=between(1e-6, 0.1, log=True), other=0.1)
     learning_rate: float = setting(1e-3, search=between(0.0005, 0.03, log=True))
-    batch_size: int = setting(2048, search=[2048, 4096, 8192], fast=256)
+    batch_size: int = setting(2048, search=[2048, 4096, 8192, 16384], fast=256)
     n_negatives: int = setting(1, least=1, other=2)
 
     def _build(self, train: Interactions) -> nn.Module:

@@ -34,7 +34,7 @@ class LinearRecommender(Recommender):
     X is the (U, I) matrix of ones at the pairs of the history; ratings are not read.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, linear=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True, adds_up=True)
     learnt: ClassVar[dict[str, type]] = {"weights": np.ndarray}
     weights: np.ndarray
 

@@ -33,7 +33,7 @@ class MarkovChain(Recommender):
     `transitions` is the sparse (I, I) matrix of n_ji, and as large as there are different pairs.
     """
 
-    traits: ClassVar[Traits] = Traits(sequential=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", sequential=True, folds_in=True)
 
     smoothing: float = setting(10.0, least=0, search=between(1.0, 3000.0, log=True), other=1000.0)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
+from recsys_core.models.base import Traits
 from recsys_core.models.pairs import PairNet, PairRecommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
@@ -78,6 +79,8 @@ class NCF(PairRecommender):
 
     S4 states ReLU, 4 negatives and 20 epochs; its 3,496 steps over 7 M samples give batches of 2,048.
     """
+
+    traits: ClassVar[Traits] = Traits(form="non-linear", uses_ids=True, stochastic=True)
 
     embedding_dim: int = setting(8, search=[8, 16, 32])
     layers: tuple[int, ...] = setting(

@@ -94,6 +94,8 @@ class Neighbours(Recommender):
 class RatingNeighbours(Neighbours, Centred):
     """What the two models for stars share: correlations of residuals, and weighted means of the nearest."""
 
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True, predicts_ratings=True)
+
     n_neighbours: int = setting(40, least=1, search=between(10, 300, log=True), other=5)
     shrinkage: float = setting(100.0, least=0, search=between(1.0, 1000.0, log=True), other=10.0)
     min_support: int = setting(1, least=1, search=between(1, 10))
@@ -165,7 +167,7 @@ class RankingNeighbours(Neighbours):
     The defaults are those of a comparable library.
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True)
 
     n_neighbours: int = setting(100, least=1, search=between(5, 500, log=True), fast=20, other=5)
     shrinkage: float = setting(
@@ -187,7 +189,7 @@ class RankingNeighbours(Neighbours):
 class ImplicitItemKNN(RankingNeighbours):
     """Similar items; no item is its own neighbour. On a random 80/10/10 split of ML-100K RecBole's reaches NDCG@10 .283."""
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, linear=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True, adds_up=True)
 
     def _restore(self, state: dict[str, Tensor]) -> None:
         by_item, kept = self.train_.binary.T.tocsr(), []

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from recsys_core.budget import rows_at_once
 from recsys_core.interactions import Interactions
 from recsys_core.losses import binary_cross_entropy
-from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.settings import between, setting
 from recsys_core.sampling import Batches, PositivesAndNegatives
@@ -73,8 +71,6 @@ class PairNet(nn.Module, ABC):
 @dataclass(kw_only=True)
 class PairRecommender(NeuralRecommender):
     """A recommender whose module scores pairs. `batch_size` counts samples, positives and negatives."""
-
-    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True)
 
     epochs: int = setting(20, fast=14)
     patience: int | None = setting(None, search=5)

@@ -39,7 +39,7 @@ class RP3beta(Recommender):
     α = 1.1468, β = .5613, normalised).
     """
 
-    traits: ClassVar[Traits] = Traits(folds_in=True, linear=True)
+    traits: ClassVar[Traits] = Traits(form="linear", folds_in=True, adds_up=True)
 
     n_neighbours: int = setting(100, least=1, search=between(5, 2000, log=True), fast=20, other=5)
     transition_exponent: float = setting(1.0, least=0, search=between(0.0, 2.0))

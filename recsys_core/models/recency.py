@@ -30,7 +30,7 @@ class RecencyPopularity(Recommender):
     whole: then this is plain popularity. An item without a row in the window scores 0. The window is for a search to choose.
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="counts", personalised=False, folds_in=True)
     learnt: ClassVar[dict[str, type]] = {"counts": Tensor}
 
     window_days: float = setting(7.0, above=0, search=[7.0, 30.0, 90.0], fast=0.01, other=0.002)

@@ -84,7 +84,9 @@ class RecommenderNet(RatingNetwork):
     Raises StudyError for training rows without user and item attributes.
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", personalised=False, uses_features=True, stochastic=True, predicts_ratings=True
+    )
     numbers: ClassVar[tuple[str, ...] | None] = ("age",)
 
     epochs: int = setting(200, search=30, fast=5)

@@ -118,7 +118,7 @@ class RecVAE(NeuralRecommender):
     takes. The training loss of an epoch is the mean over the steps of both kinds, those of the decoder without the divergence.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="non-linear", stochastic=True, folds_in=True)
 
     epochs: int = setting(50, search=100, fast=20)
     patience: int | None = setting(None, search=10)
@@ -128,7 +128,7 @@ class RecVAE(NeuralRecommender):
     gamma: float = setting(0.005, least=0, search=between(0.0005, 0.1, log=True))
     n_encoder_epochs: int = setting(3, least=1, other=1)
     learning_rate: float = setting(5e-4, search=between(0.0002, 0.01, log=True), fast=0.01)
-    batch_size: int = setting(500, search=[100, 200, 500], fast=10)
+    batch_size: int = setting(500, search=[50, 100, 200, 500], fast=10)
 
     def _build(self, train: Interactions) -> nn.Module:
         return RecVAENet(train.n_items, self.hidden_dim, self.latent_dim)

@@ -59,7 +59,7 @@ class LogLossMF(NeuralRecommender):
     λ = .005, learning rate .002 and 256 epochs they reach HR@10 .729 and NDCG@10 .452 on the NCF paper's ML-1M files.
     """
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", uses_ids=True, stochastic=True)
 
     epochs: int = setting(20, fast=30)
     patience: int | None = setting(None, search=5)

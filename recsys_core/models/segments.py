@@ -42,7 +42,7 @@ class SegmentPopularity(Recommender):
     catalogue there is one segment, which is plain popularity. Ratings are not read.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True, sees_genres_only=True)
+    traits: ClassVar[Traits] = Traits(form="counts", stochastic=True, folds_in=True, sees_genres_only=True)
     learnt: ClassVar[dict[str, type]] = dict.fromkeys(("mean", "scale", "centres", "scores"), np.ndarray)
 
     n_segments: int = setting(6, least=1, search=between(2, 40, log=True), fast=5, other=3)
@@ -91,7 +91,7 @@ class DemographicPopularity(Recommender):
     Ratings are not read. Raises StudyError for training rows without these two attributes.
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True)
+    traits: ClassVar[Traits] = Traits(form="counts", personalised=False, uses_features=True)
     learnt: ClassVar[dict[str, type]] = {"scores": np.ndarray}
 
     age_limits: tuple[int, ...] = setting((18, 25, 35, 45, 50, 56), least=0, other=(30, 60))

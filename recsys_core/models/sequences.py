@@ -177,7 +177,7 @@ class SequenceNet(nn.Module):
 class SequenceRecommender(NeuralRecommender):
     """A recommender whose module is a `SequenceNet`. `batch_size` counts users, and `window` is T."""
 
-    traits: ClassVar[Traits] = Traits(sequential=True, folds_in=True, stochastic=True)
+    traits: ClassVar[Traits] = Traits(form="non-linear", sequential=True, folds_in=True, stochastic=True)
 
     epochs: int = setting(100, search=200, fast=20)
     patience: int | None = setting(None, search=10)

@@ -83,7 +83,7 @@ class Factors(nn.Module):
 class SVD(NeuralRecommender):
     """Biased matrix factorisation. With 50 factors it should reach a mean RMSE of .914 on the five folds of ML-100K."""
 
-    traits: ClassVar[Traits] = Traits(uses_ids=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(form="bilinear", uses_ids=True, stochastic=True, predicts_ratings=True)
 
     epochs: int = setting(10, fast=20)
     embedding_dim: int = setting(50, least=1, search=[20, 50, 100], other=8)

@@ -31,7 +31,9 @@ class TwoTowerRegressor(RatingNetwork):
     Flags stay 0/1, age, zip number and year are standardised. Raises StudyError for training rows without attributes.
     """
 
-    traits: ClassVar[Traits] = Traits(personalised=False, uses_features=True, stochastic=True, predicts_ratings=True)
+    traits: ClassVar[Traits] = Traits(
+        form="non-linear", personalised=False, uses_features=True, stochastic=True, predicts_ratings=True
+    )
     unread: ClassVar[tuple[str, ...]] = ("month",)
     numbers: ClassVar[tuple[str, ...] | None] = ("age", "zip", "year")
 

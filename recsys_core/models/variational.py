@@ -14,7 +14,7 @@ Differs from the paper: biases start at 0, and Mult-DAE's penalty includes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -69,7 +69,7 @@ class SeenNet(nn.Module):
 class MultDAE(NeuralRecommender):
     """Mult-DAE; with `dropout=0` a plain autoencoder. An observed 1 counts `positive_weight` times (c₁ of eq. 3, where c₀ = 1)."""
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="non-linear", stochastic=True, folds_in=True)
     n_parts: ClassVar[int] = 1
 
     epochs: int = setting(100, fast=30)
@@ -86,6 +86,11 @@ class MultDAE(NeuralRecommender):
     weight_decay: float = setting(4e-5, search=between(1e-6, 1e-3, log=True), wide=between(1e-6, 1e-2, log=True))
     likelihood: str = setting("multinomial", among=LIKELIHOODS, other="logistic")
     positive_weight: float = setting(1.0, least=0, other=2.0)
+
+    @property
+    def own_traits(self) -> Traits:
+        """Linear without hidden layers."""
+        return replace(self.traits, form="non-linear" if self.hidden_layers else "linear")
 
     def _build(self, train: Interactions) -> nn.Module:
         return SeenNet(train.n_items, (*self.hidden_layers, self.latent_dim), self.n_parts, self.dropout)

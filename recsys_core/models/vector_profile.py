@@ -10,7 +10,7 @@ has figures.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -34,7 +34,7 @@ class VectorProfile(Recommender):
     for the name of any other model.
     """
 
-    traits: ClassVar[Traits] = Traits(stochastic=True, folds_in=True)
+    traits: ClassVar[Traits] = Traits(form="linear", stochastic=True, folds_in=True)
     learnt: ClassVar[dict[str, type]] = {"vectors_": Tensor}
 
     network: VectorNetwork | dict[str, dict[str, Any]] = setting(
@@ -47,6 +47,12 @@ class VectorProfile(Recommender):
         super().__post_init__()
         if isinstance(self.network, dict):
             self.network = named_network(self.network)
+
+    @property
+    def own_traits(self) -> Traits:
+        """Linear in the history, unless the films' vectors come out of hidden layers."""
+        assert isinstance(self.network, VectorNetwork)
+        return replace(self.traits, form="non-linear" if self.network.own_traits.form == "non-linear" else "linear")
 
     @property
     def chaotic(self) -> bool:
