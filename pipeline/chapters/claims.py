@@ -102,7 +102,7 @@ class Ledger:
     def near(self, claim_id: str, value: float) -> bool:
         """Whether a measured number agrees with the reported one, up to a tolerance that is fixed beforehand.
 
-        The tolerance is that of `reports/references.csv` (`below` and `above` the reported number, in its unit); where it gives none,
+        The tolerance is that of `reports/references.csv` (`below` and `above` the reported number, in its unit). Where it has none,
         a count is exact and any other number may be off by `WITHIN` of itself.
         """
         reported, claim = self.reported(claim_id), self._claim(claim_id)

@@ -106,8 +106,8 @@ def user_errors(rows: pd.DataFrame, model: str) -> pd.Series:
 class Comparison:
     """Lines of pairs of models, see `compare`: what is known of `metric` over `n_users` users (0: not known).
 
-    `n_compared` is the number of lines over which the p-values were adjusted (0: that of these lines). `inner` has the 90 % interval
-    of each line, with the columns of `INNER`, where it is known.
+    `n_compared` is the number of lines over which the p-values were adjusted (0: that of these lines). `inner` has the 90 %
+    interval of each line, with the columns of `INNER`, where it is known.
     """
 
     lines: pd.DataFrame

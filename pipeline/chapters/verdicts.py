@@ -6,15 +6,15 @@
 
 Each claim of `reports/references.csv` has a kind:
 
-- *comparison*: one thing is better than another. Confirmed where the adjusted interval lies on the claimed side, refuted where it
-  lies on the other side or else where the two are equivalent within the margin, else undecided. "Adjusted": a 95 % interval counts as
-  on one side only where p, adjusted by Holm's method over all pairs that its chapter compares, is below 5 %; intervals without a p
-  are made at a level that is adjusted by Bonferroni's method (`adjusted_tail`). "Equivalent": the 90 % interval of that pair lies
+- *comparison*: one thing is better than another. Confirmed where the adjusted interval lies on the claimed side, else refuted where
+  it lies on the other side or the two are equivalent within the margin, else undecided. Adjusted: a 95 % interval counts as on one
+  side only where p, adjusted by Holm's method over all pairs that its chapter compares, is below 5 %; intervals without a p are
+  made at a level that is adjusted by Bonferroni's method (`adjusted_tail`). Equivalent: the 90 % interval of that pair lies
   within ± margin (two one-sided tests at 5 %, Schuirmann 1987), or the 95 % interval where no other is at hand.
 - *number*: the outcome of an experiment. Confirmed within a tolerance that is fixed beforehand (`Ledger.near`), else not
   reproducible: it was attempted and is off.
-- *fact*: what can be counted in the data, in a report or by arithmetic. Confirmed where it is so, else refuted; a count is exact, or
-  as exact as its printed digits.
+- *fact*: what can be counted in the data, in a report or by arithmetic. Confirmed where it is so, else refuted. A count is exact,
+  or as exact as its printed digits, for which references.csv has a tolerance, too.
 
 Of a claim with several conjuncts each is judged by its own rule, see `of_all`. A claim about other data is not testable here,
 unless it was tested on those data.
@@ -26,6 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from IPython.display import Markdown
 from scipy import special
 
 from pipeline.chapters.comparisons import ERRORS, LEVEL, Comparison
@@ -87,7 +88,7 @@ def of_interval(
 
 
 def of_pair(pairs: Comparison, model: str, rival: str, margin: float | None = None) -> Verdict:
-    """Whether a model is better than a rival, by their line in a `Comparison`; the margin is that of its metric, see `margin_of`."""
+    """Whether a model is better than a rival, by their line in a `Comparison`; without a `margin`, by that of its metric."""
     line, inner = pairs.line(model, rival), pairs.inner_interval(model, rival)
     low, high = (float(line[end]) for end in ("low", "high"))
     if pairs.metric in ERRORS:
@@ -97,7 +98,7 @@ def of_pair(pairs: Comparison, model: str, rival: str, margin: float | None = No
 
 
 def margin_of(metric: str) -> float:
-    """What is nearer to 0 is called equivalent: `MARGIN` of metrics from 0 to 1 such as NDCG@10, `ERROR_MARGIN` of squared errors."""
+    """What is nearer to 0 is equivalent: `MARGIN` of metrics from 0 to 1 such as NDCG@10, `ERROR_MARGIN` of squared errors."""
     return ERROR_MARGIN if metric in ERRORS else MARGIN
 
 
@@ -136,8 +137,8 @@ def denied(verdict: Verdict) -> Verdict:
 def of_all(parts: Iterable[Verdict]) -> Verdict:
     """The verdict on a claim that says several things at once.
 
-    What all parts have in common; partly where some are confirmed and others are not; where none is, refuted if one is refuted, else
-    undecided if one is, else not reproducible. Raises StudyError where there is no part.
+    What all parts have in common; partly where some are confirmed and others are not; where none is, refuted if one is refuted,
+    else undecided if one is, else not reproducible. Raises StudyError where there is no part.
     """
     verdicts = [*parts]
     words = {verdict.word for verdict in verdicts}
@@ -148,20 +149,30 @@ def of_all(parts: Iterable[Verdict]) -> Verdict:
     return Verdict(word, frozenset().union(*(verdict.kinds for verdict in verdicts)))
 
 
-def rules() -> dict[str, str]:
-    """What is read as which verdict, in words, by kind of claim; for a table."""
-    return {
+def rules() -> Markdown:
+    """The rules in words, to read, a line for each kind of claim."""
+    margins = f"± {MARGIN:g} of metrics from 0 to 1, {STARS_MARGIN:g} stars of RMSE, {ERROR_MARGIN:g} stars² of squared errors"
+    lines = {
         COMPARISON: (
-            f"*confirmed*: the adjusted 95 % interval of the difference lies on the claimed side; *refuted*: it lies on the other side, or the two are equivalent "
-            f"(the 90 % interval within ± {MARGIN:g} of a metric between 0 and 1, ± {STARS_MARGIN:g} stars of RMSE, ± {ERROR_MARGIN:g} stars² of a squared error); else *undecided*"
+            "the adjusted 95 % interval of the difference lies on the claimed side",
+            f"*{REFUTED}* if on the other side, or equivalent: the 90 % interval within {margins}; else *{UNDECIDED}*",
         ),
         NUMBER: (
-            f"*confirmed*: within {WITHIN:.0%} of the reported number, or within the tolerance that `reports/references.csv` gives it; else *not reproducible*: attempted, and off"
+            f"measured again within {WITHIN:.0%} of what was reported, or within the tolerance in `reports/references.csv`",
+            f"*{NOT_REPRODUCIBLE}*: attempted, and off",
         ),
         FACT: (
-            "counted in the data, in the report or by arithmetic. *confirmed*: it is so, to the digits that are printed; else *refuted*. What a vague word such as *most* means stands where the claim is settled"
+            "counted in the data, in the report or by arithmetic it is so, to the digits that are printed",
+            f"*{REFUTED}*; where the count leaves a vague word open, *{UNDECIDED}*",
         ),
-        "any": (
-            "with several conjuncts each is judged by its own rule; *partly*: some hold and others do not. *Not testable here*: it is about other data or other machines than were at hand, or about what ratings cannot tell"
+        "several at once": (
+            "each conjunct is, by the rule for its kind",
+            f"*{PARTLY}* if some are; else as the conjuncts",
+        ),
+        "about other data": (
+            "–",
+            f"*{NOT_TESTABLE}*: other data or machines than are at hand, or what no rating tells",
         ),
     }
+    rows = [f"| {kind} | {holds} | {fails} |" for kind, (holds, fails) in lines.items()]
+    return Markdown("\n".join(["| A claim is a | *confirmed* where | otherwise |", "|---|---|---|", *rows]))
