@@ -1,28 +1,19 @@
 import pandas as pd
 import pytest
 
-from pipeline.chapters.claims import (
-    COLUMNS,
-    VERDICTS,
-    Ledger,
-    confirmed,
-    gathered,
-    of_all,
-    of_interval,
-    save_claims,
-    shown,
-    within,
-)
+from pipeline.chapters.claims import COLUMNS, Ledger, gathered, save_claims, share_confirmed, shown, tested
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.study import ROOT, Study, code_cells
+from pipeline.chapters.verdicts import KINDS, NOT_TESTABLE_HERE, VERDICTS, of_fact, of_number
 from recsys_core.errors import StudyError
 
-REFERENCES = """claim_id,source,name,dataset,protocol,metric,statement,reported,notebook,where
-S9-ratio,S9,ratio,ml-100k,,,The ratio is 25,25,02_eda_movies,here
-S9-words,S9,words,ml-100k,,,Ratings are bad,most,02_eda_movies,here
-S9-later,S9,later,ml-100k,,rmse,The error is small,0.7,22_network,there
-,A paper 2020,model,ncf-ml-1m,,ndcg@10,,0.5,,table 1
+REFERENCES = """claim_id,source,name,dataset,protocol,metric,statement,reported,notebook,where,below,above,kind
+S9-ratio,S9,ratio,ml-100k,,,The ratio is 25,25,02_eda_movies,here,,,number
+S9-words,S9,words,ml-100k,,,Ratings are bad,most,02_eda_movies,here,,,fact
+S9-later,S9,later,ml-100k,,rmse,The error is small,0.7,22_network,there,,,number
+,A paper 2020,model,ncf-ml-1m,,ndcg@10,,0.5,,table 1,,,
 """
+RIGHT, OFF, SO, NOT_SO = of_number(True), of_number(False), of_fact(True), of_fact(False)
 
 
 @pytest.fixture
@@ -46,10 +37,10 @@ def settled_in(root, name="02_eda_movies"):
 
 
 def test_every_claim_is_in_the_table_and_one_without_a_verdict_is_pending_with_its_chapter(ledger, root):
-    ledger.settle("S9-ratio", 72.2081, "refuted", "films were counted otherwise")
+    ledger.settle("S9-ratio", 72.2081, OFF, "films were counted otherwise")
     table = gathered(opened(root, "41_claims")).set_index("claim_id", drop=False)
     assert [*table] == COLUMNS and table.index.tolist() == ["S9-ratio", "S9-words", "S9-later"]
-    assert table.loc["S9-ratio", ["reported", "measured", "verdict"]].tolist() == ["25", "72.21", "refuted"]
+    assert table.loc["S9-ratio", ["reported", "measured", "verdict"]].tolist() == ["25", "72.21", "not reproducible"]
     assert table.loc["S9-later", ["measured", "verdict", "reason"]].tolist() == [
         "",
         "pending",
@@ -58,8 +49,8 @@ def test_every_claim_is_in_the_table_and_one_without_a_verdict_is_pending_with_i
 
 
 def test_the_ledger_gathers_what_all_chapters_settle_and_the_report_reads_it_back(root):
-    Ledger(opened(root)).settle("S9-words", "41% below 3 stars", "refuted", "fewer than half")
-    Ledger(opened(root, "22_network")).settle("S9-later", 0.7, "confirmed")
+    Ledger(opened(root)).settle("S9-words", "41% below 3 stars", NOT_SO, "fewer than half")
+    Ledger(opened(root, "22_network")).settle("S9-later", 0.7, RIGHT)
     notebook = opened(root, "41_claims")
     table = gathered(notebook)
     assert table["verdict"].tolist() == ["pending", "refuted", "confirmed"]
@@ -68,26 +59,26 @@ def test_the_ledger_gathers_what_all_chapters_settle_and_the_report_reads_it_bac
 
 
 def test_a_claim_that_another_chapter_has_settled_is_refused(root):
-    Ledger(opened(root)).settle("S9-ratio", 25.0, "confirmed")
+    Ledger(opened(root)).settle("S9-ratio", 25.0, RIGHT)
     moved = REFERENCES.replace("25,25,02_eda_movies", "25,25,22_network")
     (root / "reports/references.csv").write_text(moved)
     with pytest.raises(StudyError, match="S9-ratio is settled in 02_eda_movies, but belongs to 22_network"):
         gathered(opened(root, "41_claims"))
     with pytest.raises(StudyError, match="S9-ratio is settled in 22_network, as reports/references"):
-        Ledger(opened(root)).settle("S9-ratio", 25.0, "confirmed")
+        Ledger(opened(root)).settle("S9-ratio", 25.0, RIGHT)
 
 
 def test_what_is_shown_names_statement_source_finding_and_verdict(ledger):
-    said = ledger.settle("S9-ratio", 25.0, "confirmed").data
+    said = ledger.settle("S9-ratio", 25.0, RIGHT).data
     assert all(part in said for part in ("Confirmed", "The ratio is 25", "S9", "Measured: 25"))
 
 
 def test_a_decorated_function_is_called_at_once_shown_and_noted(ledger, root, capsys):
     @ledger.claim("S9-ratio")
     def ratio():
-        return 25.0, "confirmed"
+        return 25.0, RIGHT
 
-    assert ratio() == (25.0, "confirmed")
+    assert ratio() == (25.0, RIGHT)
     assert settled_in(root).loc["S9-ratio"].tolist() == ["25", "confirmed", ""]
     assert "Markdown" in capsys.readouterr().out
 
@@ -102,20 +93,22 @@ def test_a_function_that_measures_nothing_leaves_its_claim_pending(ledger, root)
 def test_a_run_with_other_parameters_computes_and_notes_nothing(root, profile):
     ledger = Ledger(opened(root, profile=profile))
     ledger.claim("S9-ratio")(lambda: pytest.fail("it was called"))
-    ledger.settle("S9-ratio", 25.0, "confirmed")
+    ledger.settle("S9-ratio", 25.0, RIGHT)
     assert not (root / "reports/results").exists()
 
 
 @pytest.mark.parametrize(
     ("claim_id", "measured", "verdict", "reason", "said"),
     [
-        ("S9-none", 1.0, "confirmed", "", "There is no claim 'S9-none'"),
-        ("S9-later", 1.0, "confirmed", "", "S9-later is settled in 22_network"),
-        ("S9-ratio", 1.0, "true", "", "verdict 'true' is none of confirmed"),
-        ("S9-ratio", 1.0, "pending", "because", "verdict 'pending'"),
-        ("S9-ratio", float("nan"), "refuted", "because", "needs what was measured"),
-        ("S9-ratio", "", "confirmed", "", "needs what was measured"),
-        ("S9-ratio", 1.0, "refuted", "", "a reason unless"),
+        ("S9-none", 1.0, RIGHT, "", "There is no claim 'S9-none'"),
+        ("S9-later", 1.0, RIGHT, "", "S9-later is settled in 22_network"),
+        ("S9-ratio", 1.0, "confirmed", "", "S9-ratio is a number: its verdict has to come from that rule"),
+        ("S9-ratio", 1.0, SO, "", "S9-ratio is a number: its verdict has to come from that rule"),
+        ("S9-words", 1.0, RIGHT, "", "S9-words is a fact: its verdict has to come from that rule"),
+        ("S9-ratio", float("nan"), OFF, "because", "needs what was measured"),
+        ("S9-ratio", "", RIGHT, "", "needs what was measured"),
+        ("S9-ratio", 1.0, OFF, "", "a reason unless"),
+        ("S9-ratio", 1.0, NOT_TESTABLE_HERE, "", "a reason unless"),
     ],
 )
 def test_a_verdict_without_claim_measurement_or_reason_is_refused(ledger, claim_id, measured, verdict, reason, said):
@@ -124,17 +117,17 @@ def test_a_verdict_without_claim_measurement_or_reason_is_refused(ledger, claim_
 
 
 def test_a_cell_that_is_run_again_replaces_its_verdict(ledger, root):
-    ledger.settle("S9-words", "half", "partly", "so")
-    ledger.settle("S9-ratio", 1.0, "refuted", "so")
-    ledger.settle("S9-ratio", 25.0, "confirmed")
+    ledger.settle("S9-words", "half", NOT_TESTABLE_HERE, "so")
+    ledger.settle("S9-ratio", 1.0, OFF, "so")
+    ledger.settle("S9-ratio", 25.0, RIGHT)
     table = settled_in(root)
-    assert table["verdict"].to_dict() == {"S9-ratio": "confirmed", "S9-words": "partly"}
+    assert table["verdict"].to_dict() == {"S9-ratio": "confirmed", "S9-words": "not testable here"}
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(26.2, "confirmed"), (22.0, "partly"), (30.0, "not reproducible")])
-def test_a_number_measured_again_is_judged_by_its_distance(ledger, value, verdict):
+@pytest.mark.parametrize(("value", "word"), [(26.25, "confirmed"), (23.75, "confirmed"), (23.7, "not reproducible")])
+def test_a_number_measured_again_is_judged_by_its_distance(ledger, value, word):
     measured, found, reason = ledger.again("S9-ratio", value, "as printed.")
-    assert (measured, found) == (f"{value:.4f}", verdict)
+    assert (measured, found.word) == (f"{value:.4f}", word)
     assert reason == f"{value / 25 - 1:+.1%}; as printed."
 
 
@@ -145,21 +138,43 @@ def test_means_for_a_claim_are_of_tuned_settings_where_there_are_both_and_of_thi
     assert [ledger.mean_of("02_eda_movies", model, "p", "m") for model in ("A", "B")] == [3.0, 5.0]
 
 
-def test_verdicts_of_intervals_and_of_several_conditions():
-    assert [of_interval(*each) for each in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))] == [
-        "confirmed",
-        "refuted",
-        "partly",
-    ]
-    assert [of_all(each) for each in ([True, 1], [True, False], [0, False])] == ["confirmed", "partly", "refuted"]
-    assert [confirmed(True), confirmed(False), confirmed(False, "partly")] == ["confirmed", "refuted", "partly"]
+def with_references(root, old, new):
+    assert old in REFERENCES
+    (root / "reports/references.csv").write_text(REFERENCES.replace(old, new))
+    return Ledger(opened(root))
+
+
+def test_a_tolerance_of_the_references_takes_the_place_of_the_usual_one(root):
+    ledger = with_references(root, "02_eda_movies,here,,,number", "02_eda_movies,here,5,0,number")
+    assert [ledger.near("S9-ratio", value) for value in (20.0, 19.9, 25.0, 25.1)] == [True, False, True, False]
+
+
+def test_a_count_is_exact_unless_the_references_say_otherwise(root):
+    ledger = with_references(root, "here,,,number", "here,,,fact")
+    assert ledger.near("S9-ratio", 25) and not ledger.near("S9-ratio", 25.01)
+
+
+@pytest.mark.parametrize("kind", ["guess", ""])
+def test_a_claim_of_an_unknown_kind_is_refused(root, kind):
+    ledger = with_references(root, "here,,,number", f"here,,,{kind}")
+    with pytest.raises(
+        StudyError, match=r"S9-ratio is of the kind .* in reports/references.csv: comparison, number, fact"
+    ):
+        ledger.settle("S9-ratio", 25.0, RIGHT)
+
+
+def test_shares_are_of_the_claims_that_were_tested():
+    words = ["confirmed", "partly", "refuted", "undecided", "not reproducible", "not testable here", "pending"]
+    table = pd.DataFrame({"verdict": words})
+    assert tested(table)["verdict"].tolist() == words[:5] and share_confirmed(table) == 0.2
+    assert pd.isna(share_confirmed(table.tail(2))) and tuple(words) == VERDICTS
 
 
 def test_the_ledger_to_read_has_a_line_a_claim_and_leads_to_the_chapter(ledger, root):
-    ledger.settle("S9-words", "41% | 3", "refuted", "fewer than half")
+    ledger.settle("S9-words", "41% | 3", NOT_SO, "fewer than half")
     lines = shown(gathered(opened(root, "41_claims"))).data.splitlines()
     assert len(lines) == 2 + 3
-    assert lines[3] == r"| Ratings are bad | most | 41% \| 3 | refuted | [02](02_eda_movies.ipynb) |"
+    assert lines[3] == r"| Ratings are bad | fact | most | 41% \| 3 | refuted | [02](02_eda_movies.ipynb) |"
     assert lines[2].endswith("| pending |  |")
 
 
@@ -169,15 +184,12 @@ def test_reported_numbers_are_read_as_numbers_and_words_are_refused(ledger):
         ledger.reported("S9-words")
 
 
-def test_within_allows_exactly_its_tolerance():
-    assert within(25.1, 25.0, 0.1) and not within(25.11, 25.0, 0.1)
-
-
 def test_the_committed_references_are_complete_and_name_chapters_that_could_exist():
     references = pd.read_csv(ROOT / "reports/references.csv", dtype=str)
     claims = references[references["claim_id"].notna()]
     assert claims["claim_id"].is_unique and set(claims["source"]) == {"S0", "S1", "S2", "S3", "S4"}
     assert claims[["statement", "reported", "notebook", "where"]].notna().all(axis=None)
+    assert set(claims["kind"]) == set(KINDS) and (claims["below"].notna() == claims["above"].notna()).all()
     assert (
         references[references["claim_id"].isna()][["source", "name", "metric", "reported", "where"]]
         .notna()

@@ -1,13 +1,13 @@
 """The ledger of claims: what the five reports state, what was measured, and the verdict.
 
-A claim is settled in the chapter that `reports/references.csv` names for it, which writes `results/claims/<chapter>.csv`; the
-ledger puts these files together.
+A claim is settled in the chapter that `reports/references.csv` names for it, by the rule for its kind (see `verdicts`). The chapter
+writes `results/claims/<chapter>.csv`; the ledger puts these files together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -16,15 +16,15 @@ from IPython.display import Markdown, display
 from pipeline.chapters.comparisons import with_settings
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.study import table_file
+from pipeline.chapters.verdicts import CONFIRMED, FACT, KINDS, PENDING, TESTED, WITHIN, Verdict, of_number
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
-VERDICTS = ("confirmed", "partly", "refuted", "not reproducible", "untestable", "pending")
-COLUMNS = ["claim_id", "source", "statement", "reported", "measured", "verdict", "reason", "notebook"]
+COLUMNS = ["claim_id", "source", "kind", "statement", "reported", "measured", "verdict", "reason", "notebook"]
+SHOWN = ["statement", "kind", "reported", "measured", "verdict"]
 SETTLED = ["claim_id", "measured", "verdict", "reason"]
-AGAIN, NEARLY = 0.05, 0.15  # relative distance of a number measured again that confirms, or partly does
 
-Finding = tuple[object, str] | tuple[object, str, str]  # measured, verdict, reason
+Finding = tuple[object, Verdict] | tuple[object, Verdict, str]  # measured, verdict, reason
 
 
 class Ledger:
@@ -75,28 +75,46 @@ class Ledger:
 
         return decide
 
-    def settle(self, claim_id: str, measured: object, verdict: str, reason: str = "") -> Markdown:
+    def settle(self, claim_id: str, measured: object, verdict: Verdict, reason: str = "") -> Markdown:
         """Settle a claim and show it; a claim that is settled again has the last verdict.
 
         `measured` is what was found, a float or a text with its numbers in it. A reason is needed wherever the claim is not
-        confirmed. Raises StudyError for an unknown claim or verdict, a claim of another chapter, and a missing measurement or
-        reason.
+        confirmed. Raises StudyError for an unknown claim, a claim of another chapter, a verdict by a rule for another kind of claim
+        or by none, and a missing measurement or reason.
         """
-        stated, found = self._stated(claim_id), _text(measured)
-        if verdict not in VERDICTS[:-1]:
-            raise StudyError(f"Claim {claim_id}: verdict {verdict!r} is none of {', '.join(VERDICTS[:-1])}.")
-        if not found or (verdict != "confirmed" and not reason):
+        stated, found, kind = self._stated(claim_id), _text(measured), self.kind(claim_id)
+        if not isinstance(verdict, Verdict) or kind not in verdict.kinds:
+            raise StudyError(f"Claim {claim_id} is a {kind}: its verdict has to come from that rule, see `verdicts`.")
+        if not found or (verdict.word != CONFIRMED and not reason):
             raise StudyError(f"Claim {claim_id} needs what was measured, and a reason unless it is confirmed.")
         if self.notebook.is_default:
-            self.verdicts[claim_id] = {"measured": found, "verdict": verdict, "reason": reason}
+            self.verdicts[claim_id] = {"measured": found, "verdict": verdict.word, "reason": reason}
             self._save()
-        return Markdown(f"**{verdict.capitalize()}** · {stated} Measured: {found}. {reason}".strip())
+        return Markdown(f"**{verdict.word.capitalize()}** · {stated} Measured: {found}. {reason}".strip())
+
+    def kind(self, claim_id: str) -> str:
+        """The kind of a claim, one of `KINDS`. Raises StudyError where references.csv gives none of them."""
+        kind = str(self._claim(claim_id)["kind"])
+        if kind not in KINDS:
+            raise StudyError(f"Claim {claim_id} is of the kind {kind!r} in reports/references.csv: {', '.join(KINDS)}.")
+        return kind
+
+    def near(self, claim_id: str, value: float) -> bool:
+        """Whether a measured number agrees with the reported one, up to a tolerance that is fixed beforehand.
+
+        The tolerance is that of `reports/references.csv` (`below` and `above` the reported number, in its unit). Where it has none,
+        a count is exact and any other number may be off by `WITHIN` of itself.
+        """
+        reported, claim = self.reported(claim_id), self._claim(claim_id)
+        usual = 0.0 if self.kind(claim_id) == FACT else WITHIN * abs(reported)
+        below, above = (usual if pd.isna(claim[side]) else float(claim[side]) for side in ("below", "above"))
+        digits = 1e-9 * max(1.0, abs(reported))
+        return bool(reported - below - digits <= value <= reported + above + digits)
 
     def again(self, claim_id: str, value: float, what: str) -> Finding:
-        """What to settle where a reported number was measured again: confirmed within 5 % of it, partly so within 15 %."""
+        """What to settle where a reported number was measured again, see `near`."""
         off = value / self.reported(claim_id) - 1
-        verdict = "confirmed" if abs(off) <= AGAIN else "partly" if abs(off) <= NEARLY else "not reproducible"
-        return f"{value:.4f}", verdict, f"{off:+.1%}; {what}"
+        return f"{value:.4f}", of_number(self.near(claim_id, value)), f"{off:+.1%}; {what}"
 
     def mean_of(self, chapter: str, model: str, protocol: str, metric: str) -> float:
         """Mean of a metric over the saved runs of a model, with tuned settings where it has both."""
@@ -143,7 +161,7 @@ def gathered(notebook: Notebook) -> pd.DataFrame:
             verdicts[row["claim_id"]] = {str(key): value for key, value in row.items()} | {"settled_in": path.stem}
     rows = []
     for claim in read_claim_list(notebook).to_dict("records"):
-        found = verdicts.get(claim["claim_id"], {"measured": "", "verdict": "pending"})
+        found = verdicts.get(claim["claim_id"], {"measured": "", "verdict": PENDING})
         settled_in = found.get("settled_in", claim["notebook"])
         if settled_in != claim["notebook"]:
             raise StudyError(
@@ -161,34 +179,23 @@ def save_claims(notebook: Notebook, table: pd.DataFrame) -> None:
 
 def shown(table: pd.DataFrame) -> Markdown:
     """Claims of the ledger to read, a line each; the last column leads to the chapter that settles it."""
-    lines = ["| Statement | Reported | Measured | Verdict | Chapter |", "|---|---|---|---|---|"]
+    lines = ["| Statement | Kind | Reported | Measured | Verdict | Chapter |", "|---|---|---|---|---|---|"]
     for claim in table.to_dict("records"):
-        words = [str(claim[column]).replace("|", "\\|") for column in ("statement", "reported", "measured", "verdict")]
+        words = [str(claim[column]).replace("|", "\\|") for column in SHOWN]
         chapter = claim["notebook"]
-        there = "" if claim["verdict"] == "pending" else f"[{chapter.split('_')[0]}]({chapter}.ipynb)"
+        there = "" if claim["verdict"] == PENDING else f"[{chapter.split('_')[0]}]({chapter}.ipynb)"
         lines.append(f"| {' | '.join(words)} | {there} |")
     return Markdown("\n".join(lines))
 
 
-def confirmed(condition: object, otherwise: str = "refuted") -> str:
-    """Confirmed where the condition holds, else another verdict."""
-    return "confirmed" if condition else otherwise
+def tested(table: pd.DataFrame) -> pd.DataFrame:
+    """The claims that were tested: neither pending nor about what cannot be tested here. Percentages are over these."""
+    return table[table["verdict"].isin(TESTED)]
 
 
-def of_interval(low: float, high: float) -> str:
-    """Confirmed where all of an interval is above 0, refuted where all is below, partly where it leaves the sign open."""
-    return "confirmed" if low > 0 else "refuted" if high < 0 else "partly"
-
-
-def of_all(met: Iterable[object]) -> str:
-    """Confirmed where all conditions are met, partly where some are, refuted where none is."""
-    conditions = [bool(each) for each in met]
-    return "confirmed" if all(conditions) else "partly" if any(conditions) else "refuted"
-
-
-def within(measured: float, reported: float, tolerance: float) -> bool:
-    """Whether a measured number agrees with a reported one, up to the tolerance that its last printed digit allows."""
-    return bool(abs(measured - reported) <= tolerance * (1 + 1e-9))
+def share_confirmed(table: pd.DataFrame) -> float:
+    """Share of the tested claims that are confirmed, from 0 to 1; NaN where none was tested."""
+    return float((tested(table)["verdict"] == CONFIRMED).mean())
 
 
 def _text(measured: object) -> str:

@@ -22,6 +22,7 @@ LEVEL = 0.05
 ERRORS = ("rmse", "squared_error")  # of these a user's mean squared error is compared, of which less is better
 WHOLE_FOLD = r"fold=\d"  # the variant of a fold that is not thinned
 COLUMNS = ["model", "rival", "difference", "low", "high", "p", "verdict"]
+INNER = ["low", "high"]  # of the 90 % interval, by which two models are called equivalent, see `verdicts`
 NOTHING = "There is nothing to compare with in this run."
 NOT_COMPARED = "not compared with other models in this run"
 
@@ -66,10 +67,12 @@ def compare(
     names = dict.fromkeys(name for pair in pairs for name in pair)
     values = {name: user_errors(rows, name) if metric in ERRORS else user_values(rows, name, metric) for name in names}
     lines = [(*pair, *_paired(*pair, values)) for pair in pairs]
+    inner = [paired_interval(values[model], values[rival], 1 - 2 * LEVEL)[1:] for model, rival in pairs]
     table = pd.DataFrame(lines, columns=COLUMNS[:-1])
     table["p"] = holm(table["p"].to_numpy(float))
     table["verdict"] = [verdict(line["difference"], line["p"], metric) for _, line in table.iterrows()]
-    return Comparison(table, metric, max((len(each) for each in values.values()), default=0))
+    n_users = max((len(each) for each in values.values()), default=0)
+    return Comparison(table, metric, n_users, inner=pd.DataFrame(inner, columns=INNER))
 
 
 def verdict(difference: float, p: float, metric: str) -> str:
@@ -103,13 +106,15 @@ def user_errors(rows: pd.DataFrame, model: str) -> pd.Series:
 class Comparison:
     """Lines of pairs of models, see `compare`: what is known of `metric` over `n_users` users (0: not known).
 
-    `n_compared` is the number of lines over which the p-values were adjusted (0: that of these lines).
+    `n_compared` is the number of lines over which the p-values were adjusted (0: that of these lines). `inner` has the 90 %
+    interval of each line, with the columns of `INNER`, where it is known.
     """
 
     lines: pd.DataFrame
     metric: str
     n_users: int = 0
     n_compared: int = 0
+    inner: pd.DataFrame | None = None
 
     def table(self) -> pd.DataFrame:
         """A row a pair: model, rival, difference, low, high, p, verdict."""
@@ -122,6 +127,13 @@ class Comparison:
             raise StudyError(f"{model} was not compared with {rival}.")
         return lines.iloc[0][COLUMNS[2:]]
 
+    def inner_interval(self, model: str, rival: str) -> tuple[float, float] | None:
+        """The 90 % interval of one pair; None where it is not known."""
+        if self.inner is None:
+            return None
+        low, high = self.inner.loc[self.line(model, rival).name]
+        return float(low), float(high)
+
     def numbers(self, model: str, rival: str) -> dict[str, float]:
         """Difference, low, high and p of one pair, as `Experiments.add` takes them."""
         line = self.line(model, rival)
@@ -130,7 +142,7 @@ class Comparison:
     def of(self, model: str) -> Comparison:
         """The lines of one model alone, with the p-values that they have among all."""
         lines = self.lines[self.lines["model"] == model]
-        return Comparison(lines, self.metric, self.n_users, self.n_compared or len(self.lines))
+        return Comparison(lines, self.metric, self.n_users, self.n_compared or len(self.lines), self.inner)
 
     def count(self, word: str) -> int:
         """How many lines have this verdict."""

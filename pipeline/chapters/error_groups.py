@@ -54,6 +54,15 @@ def group_means(rated: pd.DataFrame, by: list[str], column: str, root: bool = Fa
     return table.assign(users=(counts > 0).sum(), ratings=counts.sum())
 
 
+def rmse_draws(users: pd.DataFrame, seed: int = 0) -> np.ndarray:
+    """RMSE in stars over users drawn with replacement, (n_resamples,); `users` has their sums `squared_error` and their `n_rows`.
+
+    Two groups of users need two seeds, since nobody is in both.
+    """
+    squared, n_rows = resampled_sums(users[["squared_error", "n_rows"]].to_numpy(float), seed).T
+    return np.asarray(np.sqrt(squared / n_rows))
+
+
 def group_rmse(rated: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """RMSE of each group of rows of `out_of_fold`, columns as of `group_means` with `rmse` for the estimate."""
     return group_means(rated, by, "squared_error", root=True).rename(columns={"estimate": "rmse"})
