@@ -101,7 +101,7 @@ def test_differences_far_from_0_are_arrows_at_the_edge_with_their_number() -> No
     parts = {"EASE": lines, "iALS": lines + 0.001}
     figure = plots.differences(parts, {"EASE": plots.GREEN, "iALS": plots.SKY}, "A title", "Difference")
     axes = figure.axes[0]
-    assert [text.get_text() for text in axes.texts] == ["-0.400", "-0.399"]
+    assert [text.get_text() for text in axes.texts] == ["−0.400", "−0.399"]
     assert axes.get_xlim()[0] > -0.05 and axes.get_xlim()[1] > 0.02
     assert {line.get_marker() for line in axes.lines} >= {"o", "D", "<"}
     plt.close(figure)

@@ -71,7 +71,7 @@ def shades(families: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
 
 
 def fitted(figure: Figure) -> Figure:
-    """The same figure with titles and labels of x axes that fit into its width: wrapped, and moved to the left where that is enough.
+    """The same figure with titles and labels of x axes that fit into its width: wrapped, or moved where that is enough.
 
     A picture is cut along what is drawn. One with a longer title would be wider than the others, and shown smaller.
     """
@@ -91,8 +91,12 @@ def _wrapped(texts: Iterable[Text], figure: Figure) -> None:
         box = text.get_window_extent()
         room = figure.bbox.width - (max(box.x0, 0) if text.get_ha() == "left" else 0)
         if box.width > room:
-            longest = max(len(line) for line in text.get_text().split("\n"))
-            text.set_text("\n".join(wrap(text.get_text(), int(longest * room / box.width))))
+            words, longest = text.get_text(), max(len(line) for line in text.get_text().split("\n"))
+            most = max(int(longest * room / box.width), 1)
+            n_lines = len(wrap(words, most))
+            least = min(max(map(len, words.split())), most)
+            even = next(width for width in range(least, most + 1) if len(wrap(words, width)) <= n_lines)
+            text.set_text("\n".join(wrap(words, even)))  # lines of about one length
 
 
 def legend_of_families(figure: Figure, families: Iterable[str]) -> None:
@@ -133,7 +137,7 @@ def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, line_h
         shade, value = family_colour(families[row]), line[metric]
         low, high = line.get(f"{metric} low", value), line.get(f"{metric} high", value)
         axes.plot([low, high], [row, row], color=shade, linewidth=2.5)
-        axes.plot(value, row, "o", color=shade, markersize=7, markeredgecolor="white", markeredgewidth=1.2)
+        axes.plot(value, row, "o", color=shade, markersize=7, markeredgecolor="white", markeredgewidth=0.7)
         axes.annotate(f"{value:.3f}", (high, row), (8, 0), textcoords="offset points", va="center", fontsize=11)
     axes.set_yticks(range(len(ranked)), ranked["model"])
     _as_list(axes, len(ranked), title, x_label, margin=0.15)
@@ -166,7 +170,9 @@ def differences(parts: Mapping[str, pd.DataFrame], shades: Mapping[str, str], ti
                 side = -1 if value < 0 else 1
                 axes.plot(edges[side], row, "<" if side < 0 else ">", color=shade, markersize=7, clip_on=False)
                 beside = {"textcoords": "offset points", "va": "center", "ha": "left" if side < 0 else "right"}
-                axes.annotate(f"{value:.3f}", (edges[side], row), (-8 * side, 0), fontsize=9, **beside)
+                axes.annotate(
+                    f"{value:.3f}".replace("-", "−"), (edges[side], row), (-8 * side, 0), fontsize=9, **beside
+                )
     axes.set_yticks(range(len(names)), names)
     _as_list(axes, len(names), title, x_label, margin=0)
     axes.set_xlim(edges[-1], max(edges[1], 0.03 * reach))
@@ -186,7 +192,9 @@ def ratios(table: pd.DataFrame, title: str, x_label: str) -> Figure:
         if ratio >= 1:
             axes.annotate(text, (max(ends), row), (6, 0), textcoords="offset points", va="center", fontsize=10)
         else:
-            axes.annotate(text, (ratio, row), (-6, 0), textcoords="offset points", va="center", ha="right", fontsize=10)
+            axes.annotate(
+                text, (min(ends), row), (-6, 0), textcoords="offset points", va="center", ha="right", fontsize=10
+            )
         axes.plot([goal, goal], [row - 0.4, row + 0.4], color="black", linewidth=2)
     patches = [mpl.patches.Patch(color=shade) for shade in (GREEN, VERMILION, GREY)]
     handles = [*patches, mpl.lines.Line2D([], [], color="black", linewidth=2)]
