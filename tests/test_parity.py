@@ -119,8 +119,8 @@ def test_every_reading_of_the_test_rows_is_logged_also_of_settings_that_were_giv
 
 def test_the_figure_of_orders_names_each_model_on_both_sides_with_its_last_value():
     orders = pd.DataFrame({"a, b": [0.1, 0.3], "c": [0.2, 0.1]}, index=["one", "two"])
-    texts = [text.get_text() for text in parity.orders_figure(orders, "A title").axes[0].texts]
-    assert texts == ["one", "one, 0.200", "two", "two, 0.100"]
+    texts = [text.get_text() for text in parity.orders_figure(orders, {"one": "linear"}, "A title").axes[0].texts]
+    assert texts == ["two", "two, 0.100", "one", "one, 0.200"]
 
 
 @pytest.mark.parametrize(

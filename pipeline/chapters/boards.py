@@ -155,9 +155,15 @@ class Rows:
         figure = plots.intervals(board, metric, title, label, line_height=line_height)
         return self.save(figure, name or metric.split("@")[0])
 
+    def families(self) -> dict[str, str]:
+        """The family of each model; of none where there are no rows."""
+        if self.results.empty:
+            return {}
+        return dict(self.results.drop_duplicates("model")[["model", "family"]].to_numpy().tolist())
+
     def shades(self, names: Sequence[str] | None = None) -> dict[str, str]:
         """A colour for each model, all models or those named, see `plots.shades`."""
-        families = dict(self.results.drop_duplicates("model")[["model", "family"]].to_numpy().tolist())
+        families = self.families()
         return plots.shades({name: families.get(name, "") for name in (families if names is None else names)})
 
     def _protocol(self, metric: str) -> str | None:
@@ -237,7 +243,7 @@ def curves(
     called = names if isinstance(names, Mapping) else {}
     if title is None:
         title = f"{called.get(best, best)} is best on validation: {value:.3f} after epoch {epoch}"
-    label = f"{'RMSE in stars' if metric == 'rmse' else named(metric)} on validation"
+    label = f"{'RMSE in stars' if metric == 'rmse' else named(metric)[0].upper() + named(metric)[1:]} on validation"
     return plots.curves({called.get(name, name): curve for name, curve in found.items()}, metric, title, label)
 
 

@@ -21,9 +21,8 @@ def ladder(
 
     `whole` has rows "rung, method" and columns ndcg@10, auc, both with low and high, and chance_ndcg@10.
     """
-    figure, sides = plt.subplots(
-        1, 2, figsize=(plots.WIDTH_INCHES + 1.5, 1.4 + 0.42 * (len(rungs) + len(alone))), sharey=True
-    )
+    height = 1.6 + 0.42 * (len(rungs) + len(alone))
+    figure, sides = plt.subplots(1, 2, figsize=(plots.WIDTH_INCHES, height), sharey=True)
     chance = {"ndcg@10": whole["chance_ndcg@10"].iloc[0], "auc": 0.5}
     for axes, (metric, label) in zip(sides, {"ndcg@10": "NDCG@10 among the cold films", "auc": "AUC by film"}.items()):
         for place, method in enumerate(methods):
@@ -58,7 +57,7 @@ def two_sides(table: pd.DataFrame, method: str, labels: tuple[str, str]) -> Figu
     turned = table.rename(index=lambda name: str(name).removesuffix(f", {method}"), level=0).swaplevel()
     sides = sorted(turned.index.get_level_values(0).unique())
     figure = groups(turned, dict(zip(sides, (plots.BLUE, plots.ORANGE))), labels)
-    figure.axes[0].tick_params(axis="x", labelsize=9)
+    figure.axes[0].tick_params(axis="x", labelsize=10)
     return figure
 
 
@@ -78,7 +77,7 @@ def trade(
     for name, point in cold_and_warm.items():
         marker, label = ("D", f"{name}, as chosen on validation") if name == chosen else ("o", name)
         axes.plot(*point, marker, color=plots.family_colour(families[name]), markersize=7)
-        beside = (-8, 0, "right") if name == chosen else (8, 0 if name in line else -9, "left")
+        beside = (-10, 0, "right") if name == chosen else (8, 0 if name in line else -9, "left")
         axes.annotate(label, point, beside[:2], textcoords="offset points", fontsize=9, ha=beside[2], va="center")
     axes.set(xlabel="NDCG@10 among the cold films", ylabel="NDCG@10 of warm films\namong all unseen films", title=title)
     axes.margins(x=0.28, y=0.1)

@@ -13,7 +13,7 @@ import pandas as pd
 import threadpoolctl
 from matplotlib.figure import Figure
 
-from pipeline.chapters import kept
+from pipeline.chapters import kept, plots
 from pipeline.chapters.boards import Rows
 from pipeline.chapters.reads import PEERS, REFERENCES, TIMINGS, TUNING
 from pipeline.chapters.results import read_results
@@ -123,8 +123,9 @@ class Notebook:
     def save_figure(self, figure: Figure, name: str) -> Figure:
         """Save `figure` as `<figures>/<name>.png`, the same bytes for the same figure, and return it to be shown, once.
 
-        It leaves the list of open figures, which a cell shows at its end.
+        It leaves the list of open figures, which a cell shows at its end. Titles are broken where they are wider than it is.
         """
+        plots.fitted(figure)
         with atomic_path(self.figures / f"{name}.png") as path:
             figure.savefig(path, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
         plt.close(figure)

@@ -7,7 +7,8 @@ verdict is passed. The interval of ours is that over users, of the mean over see
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from copy import copy
 
 import matplotlib.pyplot as plt
@@ -184,7 +185,7 @@ def openings(store: Store, split: Split) -> dict[str, pd.DataFrame]:
 def figure(lines: pd.DataFrame, title: str, metrics: Sequence[str] = MEASURED) -> Figure:
     """Ours as a dot with its interval, the published value as a line across its band, one row a model and source."""
     rows = list(dict.fromkeys(zip(lines["model"], lines["source"])))
-    figure, sides = plt.subplots(1, 2, figsize=(plots.WIDTH_INCHES + 2.5, 1.7 + 0.42 * len(rows)), sharey=True)
+    figure, sides = plt.subplots(1, 2, figsize=(plots.WIDTH_INCHES, 1.9 + 0.42 * len(rows)), sharey=True)
     for axes, metric in zip(sides, metrics):
         for line in lines[lines["metric"] == metric].to_dict("records"):
             row, shade = rows.index((line["model"], line["source"])), VERDICTS[line["verdict"]]
@@ -197,7 +198,7 @@ def figure(lines: pd.DataFrame, title: str, metrics: Sequence[str] = MEASURED) -
         axes.grid(axis="x", alpha=0.3)
         axes.spines["left"].set_visible(False)
         axes.tick_params(left=False)
-    sides[0].set_yticks(range(len(rows)), [f"{model}\n{source}" for model, source in rows], fontsize=8.5)
+    sides[0].set_yticks(range(len(rows)), [f"{model}\n{source}" for model, source in rows], fontsize=9)
     sides[0].set_ylim(len(rows) - 0.4, -0.6)
     _legend(figure, lines)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
@@ -213,23 +214,23 @@ def _legend(figure: Figure, lines: pd.DataFrame) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
-def orders_figure(orders: pd.DataFrame, title: str) -> Figure:
-    """The rank of each model (a row) by each column of values, the best on top, joined by a line from column to column."""
+def orders_figure(orders: pd.DataFrame, families: Mapping[str, str], title: str) -> Figure:
+    """The rank of each model (a row) by each column of values, the best on top, joined by a line in the colour of its family."""
     ranks = orders.rank(ascending=False, method="first")
-    figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES + 1.5, 1.6 + 0.36 * len(ranks)))
-    shades = plots.shades(ranks.index.tolist())
-    used = list(shades.values())
-    for place, (model, shade) in enumerate(shades.items()):
-        places = ranks.loc[model].to_numpy()
-        line = "o--" if shade in used[:place] else "o-"  # there are more models than colours
-        axes.plot(range(len(places)), places, line, color=shade, markersize=6)
+    figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 2.4 + 0.36 * len(ranks)))
+    drawn: Counter[str] = Counter()
+    for model, row in ranks.sort_values(ranks.columns[0]).iterrows():
+        family, places = families.get(str(model), ""), row.to_numpy()
+        line = ("-", "--", ":", "-.")[drawn[family] % 4]  # models of one family
+        drawn[family] += 1
+        axes.plot(range(len(places)), places, line, marker="o", color=plots.family_colour(family), markersize=6)
         axes.annotate(str(model), (0, places[0]), (-10, 0), textcoords="offset points", ha="right", va="center")
         end = f"{model}, {orders.loc[model].iloc[-1]:.3f}"
         axes.annotate(end, (len(places) - 1, places[-1]), (10, 0), textcoords="offset points", va="center")
     axes.set_xticks(range(ranks.shape[1]), [str(name).replace(", ", "\n") for name in ranks.columns])
-    axes.set(title=title, yticks=[])
-    axes.set_xlim(-1.2, ranks.shape[1] + 0.2)
-    axes.invert_yaxis()
+    axes.set(yticks=[], xlim=(-1.1, ranks.shape[1] + 0.15), ylim=(len(ranks) + 0.6, 0.4))
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(bottom=False)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
+    plots.legend_of_families(figure, drawn)
     return figure

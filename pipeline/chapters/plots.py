@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import cycle
 from pathlib import Path
+from textwrap import wrap
 from zlib import crc32
 
 import matplotlib as mpl
@@ -13,30 +14,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-# Okabe & Ito's colours, safe for the common kinds of colour blindness; one thing keeps one colour in every figure.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#7F7F7F"
-BROWN = "#7A4B1E"
-INDIGO, TEAL, OLIVE, WINE, MAGENTA = "#332288", "#44AA99", "#999933", "#882255", "#AA4499"  # of Tol's muted scheme
-ROSE, PINE = "#CC6677", "#117733"  # of the same
+# One thing keeps one colour in every figure. The first five are Okabe & Ito's; with the eight below they are the palette of lines
+# and families: a search in CIEDE2000 for colours that stay apart in normal vision, in deuteranopia and in protanopia.
+BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
+GREY, KHAKI, INDIGO, PINK = "#6B6B6B", "#BDBA8A", "#3C245D", "#EA9FB7"
+MAGENTA, WINE, BROWN, FOREST = "#B1278A", "#7B2A45", "#7E5736", "#0F360C"
+PURPLE, YELLOW, TEAL = "#CC79A7", "#F0E442", "#44AA99"  # for pictures of few things
 FAMILIES = {  # of models → colour
     "counts": GREY,
-    "neighbours": OLIVE,
+    "neighbours": KHAKI,
     "linear": GREEN,
     "factorisation": SKY,
     "factorisation machines": VERMILION,
     "network for stars": ORANGE,
     "two towers": INDIGO,
     "perceptron": BLUE,
-    "autoencoder": PURPLE,
+    "autoencoder": PINK,
     "sequential": MAGENTA,
-    "content": ROSE,
+    "content": WINE,
     "hybrid": BROWN,
+    "graph": FOREST,
 }
-FURTHER = (PINE, WINE, TEAL, YELLOW)  # for families that are not listed
+FURTHER = (TEAL, PURPLE, YELLOW)  # for families that are not listed
 # For the lines of one picture.
-CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BROWN, WINE, OLIVE, INDIGO, ROSE, TEAL)
+CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PINK, SKY, BROWN, MAGENTA, KHAKI, INDIGO, WINE, FOREST)
 RATINGS, FILMS, USERS = BLUE, ORANGE, GREEN  # what is counted or averaged → colour
 GENDERS = {"F": ORANGE, "M": BLUE}
 SEGMENTS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)  # of users, the largest first
@@ -67,9 +70,46 @@ def shades(families: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
     return {model: (found | further)[model] for model in given}
 
 
-def _as_list(axes: Axes, title: str, x_label: str, margin: float) -> None:
-    """What figures with a name per row share: labels, room for the numbers at the end, nothing between names and values."""
-    axes.set(title=title, xlabel=x_label)
+def fitted(figure: Figure) -> Figure:
+    """The same figure with titles and labels of x axes that fit into its width: wrapped, or moved where that is enough.
+
+    A picture is cut along what is drawn. One with a longer title would be wider than the others, and shown smaller.
+    """
+    figure.draw_without_rendering()
+    _wrapped(figure.texts, figure)
+    for axes in figure.axes:
+        _wrapped([axes._left_title, axes.xaxis.label], figure)  # type: ignore[attr-defined]
+        label, box = axes.xaxis.label, axes.xaxis.label.get_window_extent()
+        beyond = max(box.x1 - figure.bbox.x1, 0) - max(-box.x0, 0)
+        label.set_x(label.get_position()[0] - beyond / axes.bbox.width)
+    return figure
+
+
+def _wrapped(texts: Iterable[Text], figure: Figure) -> None:
+    """Break texts at words where they are wider than what the figure has for them; labels of axes may have all of its width."""
+    for text in texts:
+        box = text.get_window_extent()
+        room = figure.bbox.width - (max(box.x0, 0) if text.get_ha() == "left" else 0)
+        if box.width > room:
+            words, longest = text.get_text(), max(len(line) for line in text.get_text().split("\n"))
+            most = max(int(longest * room / box.width), 1)
+            n_lines = len(wrap(words, most))
+            least = min(max(map(len, words.split())), most)
+            even = next(width for width in range(least, most + 1) if len(wrap(words, width)) <= n_lines)
+            text.set_text("\n".join(wrap(words, even)))  # lines of about one length
+
+
+def legend_of_families(figure: Figure, families: Iterable[str]) -> None:
+    """What the colours of families mean, below the figure, in the order given; nothing where there are fewer than two."""
+    named = list(dict.fromkeys(family for family in families if family))
+    if len(named) > 1:
+        dots = [mpl.lines.Line2D([], [], color=family_colour(name), marker="o", linewidth=0) for name in named]
+        figure.legend(dots, named, loc="outside lower center", ncols=min(len(named), 3), handletextpad=0.2)
+
+
+def _as_list(axes: Axes, n_rows: int, title: str, x_label: str, margin: float) -> None:
+    """What figures with a name per row share: the first on top, labels, room for numbers at the end, nothing before the names."""
+    axes.set(title=title, xlabel=x_label, ylim=(n_rows - 0.4, -0.6))
     axes.margins(x=margin)
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
@@ -80,28 +120,64 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 0.9 + 0.32 * len(values)))
     bar_ends = axes.barh(values.index.astype(str), values.to_numpy(), color=shade, height=0.72)
     axes.bar_label(bar_ends, labels=[number.format(value) for value in values], padding=4, fontsize=10)
-    axes.invert_yaxis()
-    _as_list(axes, title, x_label, margin=0.12)
+    _as_list(axes, len(values), title, x_label, margin=0.12)
     return figure
 
 
 def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, line_height: float = 0.5) -> Figure:
-    """A leaderboard as dots with 95 % intervals over users, best on top, in the colours of the families.
+    """A leaderboard as dots with 95 % intervals over users, best on top, in the colours of the families, which the legend names.
 
     `board` comes from a leaderboard function. `line_height` is in inches; a long board takes less.
     """
     ranked = board.sort_values(metric, ascending=metric in LOWER_IS_BETTER).reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + line_height * len(ranked)))
+    families = ranked.get("family", pd.Series("", ranked.index)).fillna("").astype(str)
+    n_rows_of_legend = -(-families[families != ""].nunique() // 3)
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + line_height * len(ranked) + 0.25 * n_rows_of_legend))
     for row, line in enumerate(ranked.to_dict("records")):
-        shade, value = family_colour(str(line.get("family", ""))), line[metric]
+        shade, value = family_colour(families[row]), line[metric]
         low, high = line.get(f"{metric} low", value), line.get(f"{metric} high", value)
-        axes.plot([low, high], [row, row], color=shade, linewidth=3, alpha=0.45, solid_capstyle="round")
-        axes.plot(value, row, "o", color=shade, markersize=9)
+        axes.plot([low, high], [row, row], color=shade, linewidth=2.5)
+        axes.plot(value, row, "o", color=shade, markersize=7, markeredgecolor="white", markeredgewidth=0.7)
         axes.annotate(f"{value:.3f}", (high, row), (8, 0), textcoords="offset points", va="center", fontsize=11)
     axes.set_yticks(range(len(ranked)), ranked["model"])
-    axes.set_ylim(len(ranked) - 0.4, -0.6)
-    _as_list(axes, title, x_label, margin=0.15)
+    _as_list(axes, len(ranked), title, x_label, margin=0.15)
     axes.grid(axis="x", alpha=0.3)
+    legend_of_families(figure, families)
+    return figure
+
+
+def differences(parts: Mapping[str, pd.DataFrame], shades: Mapping[str, str], title: str, x_label: str) -> Figure:
+    """Differences from several rivals by model, with 95 % intervals: a colour and a mark for each rival, a row for each model.
+
+    `parts` has, by rival, a table of the same models with columns difference, low and high. What is more than twice as far from 0
+    as the median is an arrow at the edge with its number beside it, so that those near 0, which are in question, can be told apart.
+    """
+    table = pd.concat(dict(parts))
+    near = table[table["difference"].abs() <= 2 * table["difference"].abs().median()]
+    names, reach = list(next(iter(parts.values())).index), float(near["high"].max() - min(near["low"].min(), 0))
+    edges = {-1: min(near["low"].min(), 0) - 0.08 * reach, 1: near["high"].max() + 0.08 * reach}
+    figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.6 + 0.42 * len(names)))
+    axes.axvline(0, color="black", linewidth=1)
+    for (rival, lines), mark, shift in zip(parts.items(), cycle("oDs^"), np.linspace(-0.2, 0.2, len(parts))):
+        shade = shades[rival]
+        axes.plot([], [], mark, color=shade, label=f"minus {rival}")
+        for place, (name, line) in enumerate(lines.iterrows()):
+            value, row = float(line["difference"]), place + shift
+            if (rival, name) in near.index:
+                axes.plot(line[["low", "high"]].astype(float), [row, row], color=shade, linewidth=2.5)
+                axes.plot(value, row, mark, color=shade, markersize=6, markeredgecolor="white", markeredgewidth=0.8)
+            else:
+                side = -1 if value < 0 else 1
+                axes.plot(edges[side], row, "<" if side < 0 else ">", color=shade, markersize=7, clip_on=False)
+                beside = {"textcoords": "offset points", "va": "center", "ha": "left" if side < 0 else "right"}
+                axes.annotate(
+                    f"{value:.3f}".replace("-", "−"), (edges[side], row), (-8 * side, 0), fontsize=9, **beside
+                )
+    axes.set_yticks(range(len(names)), names)
+    _as_list(axes, len(names), title, x_label, margin=0)
+    axes.set_xlim(edges[-1], max(edges[1], 0.03 * reach))
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(parts))
     return figure
 
 
@@ -116,17 +192,19 @@ def ratios(table: pd.DataFrame, title: str, x_label: str) -> Figure:
         if ratio >= 1:
             axes.annotate(text, (max(ends), row), (6, 0), textcoords="offset points", va="center", fontsize=10)
         else:
-            axes.annotate(text, (ratio, row), (-6, 0), textcoords="offset points", va="center", ha="right", fontsize=10)
+            axes.annotate(
+                text, (min(ends), row), (-6, 0), textcoords="offset points", va="center", ha="right", fontsize=10
+            )
         axes.plot([goal, goal], [row - 0.4, row + 0.4], color="black", linewidth=2)
     patches = [mpl.patches.Patch(color=shade) for shade in (GREEN, VERMILION, GREY)]
     handles = [*patches, mpl.lines.Line2D([], [], color="black", linewidth=2)]
     figure.legend(handles, ["goal reached", "goal missed", "no goal", "goal"], loc="outside lower center", ncols=4)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(table)), table["label"], fontsize=9)
-    axes.invert_yaxis()
+    labels = ["\n".join(part for line in label.split("\n") for part in wrap(line, 38)) for label in table["label"]]
+    axes.set_yticks(range(len(table)), labels, fontsize=10)
     axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-    _as_list(axes, title, x_label, margin=0.15)
+    _as_list(axes, len(table), title, x_label, margin=0.15)
     return figure
 
 

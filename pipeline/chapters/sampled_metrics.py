@@ -243,7 +243,7 @@ def figure(table: pd.DataFrame, title: str, shown: Mapping[str, str] = METRICS) 
     """
     sizes, models = list(table["negatives"].unique()), plots.shades(dict.fromkeys(table["model"]))
     whole = next((name for name in MODELS if name in models), next(iter(models)))
-    drawn, panels = plt.subplots(-(-len(shown) // 2), 2, figsize=(plots.WIDTH_INCHES + 1.5, 6.0), sharex=True)
+    drawn, panels = plt.subplots(-(-len(shown) // 2), 2, figsize=(plots.WIDTH_INCHES, 6.0), sharex=True)
     for (metric, label), axes in zip(shown.items(), np.ravel(panels)):
         rows = table[table["metric"] == metric]
         values, spreads = (rows.pivot_table(what, "model", "negatives")[sizes] for what in ("value", "sd"))

@@ -14,7 +14,7 @@ from recsys_core.models.attribute_networks import VectorNetwork
 from recsys_core.models.dssm import DSSM
 from recsys_core.retrieval import VectorIndex
 
-SHADES = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, plots.PURPLE, plots.INDIGO, plots.OLIVE, plots.BROWN)
+SHADES = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, plots.PINK, plots.INDIGO, plots.KHAKI, plots.BROWN)
 
 
 class LongEmbeddings(DSSM):
@@ -84,7 +84,7 @@ def draw_film_map(
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
     for item, title in titles.items():
         axes.plot(*places[item], "o", color="black", markersize=4, markerfacecolor="none")
-        axes.annotate(title, places[item], (4, 4), textcoords="offset points", fontsize=8, bbox=box)
+        axes.annotate(title, places[item], (4, 4), textcoords="offset points", fontsize=9, bbox=box)
     axes.set_axis_off()
     figure.legend(loc="outside lower center", ncols=5, markerscale=2)
     return figure
