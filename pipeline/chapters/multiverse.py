@@ -39,6 +39,7 @@ METRICS: dict[str, Callable[[metrics.Hits, int], np.ndarray]] = {
 }
 OF_ONE = ("NDCG", "HR", "MRR")  # what is not the same where each user has one relevant film
 CHOICES = ("protocol", "split", "seed", "metric", "cutoff", "positives")
+WITHIN = {"split": ["protocol"], "seed": ["protocol", "split"]}  # in which such a choice is there to be made
 LEVEL = 0.95
 
 
@@ -156,12 +157,14 @@ def matrix(pairs: pd.DataFrame, value: str = "ahead") -> pd.DataFrame:
 def by_choice(lines: pd.DataFrame) -> pd.DataFrame:
     """For each value of each choice the share of specifications of all pairs that turn the pair's result round, or only its sign.
 
-    Index choice and value; protocols and pairs weigh equally in what has that value.
+    Index choice and value; protocols and pairs weigh equally in what has that value. Splits and seeds are those of protocols and
+    pairs that have several, so that all values of a choice are seen by the same pairs.
     """
     parts = {}
     for choice in CHOICES:
-        groups = lines.groupby(choice, sort=False)
-        for value, part in groups:
+        n_values = lines.groupby(["model", "rival", *WITHIN.get(choice, [])])[choice].transform("nunique")
+        among = lines[n_values > 1] if choice in WITHIN else lines
+        for value, part in among.groupby(choice, sort=False):
             weight = part["weight"] / part["weight"].sum()
             turned = float((part["turned"] * weight).sum())
             parts[choice, str(value)] = {"turned": turned, "behind": float(((1 - part["ahead"]) * weight).sum())}
@@ -179,7 +182,7 @@ def turning(lines: pd.DataFrame, pair: tuple[str, str]) -> str:
     if flips.empty:
         return ""
     rates = mine.groupby("protocol", sort=False)["turned"].mean()
-    said = [", ".join(f"{name} {rate:.0%}" for name, rate in rates[rates > 0].items())]
+    said = [", ".join(f"{name} {rate:.1%}" for name, rate in rates[rates > 0].items())]
     within = mine[mine["protocol"].isin(flips["protocol"])]
     for choice in [each for each in CHOICES if each not in ("protocol", "split", "seed")]:
         some, every = flips[choice].unique(), within[choice].unique()
