@@ -98,13 +98,19 @@ def test_what_turns_a_result_round_is_named() -> None:
     table = compared(("a", "b", "p", 2, 1), ("a", "b", "p", 2, 1), ("a", "b", "q", 2, 1), ("a", "b", "q", -2, 1))
     lines = m.led(table.assign(metric=["NDCG", "HR", "NDCG", "HR"], cutoff=10))
     found = m.turned_round(lines)
-    assert found.loc[("a", "b"), "where"] == "q 50%; only metric HR"
+    assert found.loc[("a", "b"), "where"] == "q 50.0%; only metric HR"
     choices = m.by_choice(lines)["turned"]
     assert (choices["metric", "HR"], choices["metric", "NDCG"], choices["protocol", "p"]) == (0.5, 0, 0)
+    assert not {"split", "seed"} & set(choices.index.unique("choice"))  # of which there is one
+    seeds = m.by_choice(m.led(pd.concat([table, table.assign(seed=1)], ignore_index=True)))
+    assert seeds.loc["seed"].index.tolist() == ["0", "1"]
     assert "What turns results round most is the" in m.most_turning(m.by_choice(lines))
     assert m.turning(lines[:3], ("a", "b")) == ""
     assert m.as_tuned(lines, "q") == (1, 1)
-    assert "1 pairs" in m.sentence(m.shares(lines)) and len(m.in_words(found)) == 1
+    assert m.sentence(m.shares(lines)).endswith(
+        "that a is ahead of b is turned round most often, in 25% of the specifications."
+    )
+    assert m.headline(m.shares(lines)).startswith("1 of 1 pairs") and len(m.in_words(found)) == 1
 
 
 def test_without_ranks_there_is_a_sentence_and_an_empty_figure() -> None:

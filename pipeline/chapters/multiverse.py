@@ -39,6 +39,7 @@ METRICS: dict[str, Callable[[metrics.Hits, int], np.ndarray]] = {
 }
 OF_ONE = ("NDCG", "HR", "MRR")  # what is not the same where each user has one relevant film
 CHOICES = ("protocol", "split", "seed", "metric", "cutoff", "positives")
+WITHIN = {"split": ["protocol"], "seed": ["protocol", "split"]}  # in which such a choice is there to be made
 LEVEL = 0.95
 
 
@@ -156,12 +157,14 @@ def matrix(pairs: pd.DataFrame, value: str = "ahead") -> pd.DataFrame:
 def by_choice(lines: pd.DataFrame) -> pd.DataFrame:
     """For each value of each choice the share of specifications of all pairs that turn the pair's result round, or only its sign.
 
-    Index choice and value; protocols and pairs weigh equally in what has that value.
+    Index choice and value; protocols and pairs weigh equally in what has that value. Splits and seeds are those of protocols and
+    pairs that have several, so that all values of a choice are seen by the same pairs.
     """
     parts = {}
     for choice in CHOICES:
-        groups = lines.groupby(choice, sort=False)
-        for value, part in groups:
+        n_values = lines.groupby(["model", "rival", *WITHIN.get(choice, [])])[choice].transform("nunique")
+        among = lines[n_values > 1] if choice in WITHIN else lines
+        for value, part in among.groupby(choice, sort=False):
             weight = part["weight"] / part["weight"].sum()
             turned = float((part["turned"] * weight).sum())
             parts[choice, str(value)] = {"turned": turned, "behind": float(((1 - part["ahead"]) * weight).sum())}
@@ -179,7 +182,7 @@ def turning(lines: pd.DataFrame, pair: tuple[str, str]) -> str:
     if flips.empty:
         return ""
     rates = mine.groupby("protocol", sort=False)["turned"].mean()
-    said = [", ".join(f"{name} {rate:.0%}" for name, rate in rates[rates > 0].items())]
+    said = [", ".join(f"{name} {rate:.1%}" for name, rate in rates[rates > 0].items())]
     within = mine[mine["protocol"].isin(flips["protocol"])]
     for choice in [each for each in CHOICES if each not in ("protocol", "split", "seed")]:
         some, every = flips[choice].unique(), within[choice].unique()
@@ -218,16 +221,22 @@ def most_turning(choices: pd.DataFrame) -> str:
     )
 
 
+def headline(pairs: pd.DataFrame) -> str:
+    """How many pairs some specification turns round, as the title of a figure."""
+    if pairs.empty:
+        return "Fewer than two models have ranks here"
+    return f"{int((pairs['turned'] > 0).sum())} of {len(pairs)} pairs are turned round by some specification"
+
+
 def sentence(pairs: pd.DataFrame) -> str:
     """How many pairs keep their order, and which are turned round most often."""
     if pairs.empty:
         return "There are ranks of fewer than two models here, so that nothing can be compared."
-    unanimous, never = int((pairs["ahead"] == 1).sum()), int((pairs["turned"] == 0).sum())
-    said = f"Of {len(pairs)} pairs of models, {unanimous} have the same order in every specification"
-    said += f", and {never} are turned round by none whose interval leaves 0 out"
-    often = pairs[pairs["turned"] > 0].sort_values("turned", ascending=False, kind="stable")
+    same, often = int((pairs["ahead"] == 1).sum()), pairs[pairs["turned"] > 0].sort_values("turned", kind="stable")
+    said = f"Of {len(pairs)} pairs of models {same or 'none'} {'has' if same < 2 else 'have'} one order in every specification"
+    said += f"; of {len(pairs) - len(often)} the order is turned round by no specification whose interval leaves 0 out"
     if len(often):
-        (model, rival), share = often.index[0], often["turned"].iloc[0]
+        (model, rival), share = often.index[-1], often["turned"].iloc[-1]
         said += f"; that {model} is ahead of {rival} is turned round most often, in {share:.0%} of the specifications"
     return f"{said}."
 
@@ -255,18 +264,18 @@ def figure(pairs: pd.DataFrame, title: str) -> Figure:
     square, turned = matrix(pairs), {frozenset(pair) for pair in pairs.index[pairs["turned"] > 0]}
     size = len(square)
     drawn, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 1.6 + 0.5 * size))
-    axes.imshow(square.to_numpy(), cmap="PuOr", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(square.to_numpy(), cmap="PuOr", vmin=-0.2, vmax=1.2, aspect="auto")
     for row, column in np.argwhere(square.notna().to_numpy()):
         share = square.iloc[row, column]
         mark = " •" if frozenset((square.index[row], square.columns[column])) in turned else ""
-        shade = "white" if abs(share - 0.5) > 0.35 else "black"
+        shade = "white" if abs(share - 0.5) > 0.3 else "black"
         axes.text(column, row, f"{100 * share:.0f}{mark}", ha="center", va="center", color=shade, fontsize=9)
     axes.set_xticks(range(size), square.columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), square.index)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(title)
-    axes.set_xlabel("Share of the specifications (%) in which the row's model is ahead of the column's")
+    axes.set_xlabel("% of the specifications in which the row's model is ahead")
     return drawn
 
 
