@@ -1,8 +1,8 @@
 """What form a model's score has: how the chapters tell a model with a hidden non-linear layer from one that has none.
 
 counts: from counts and means, nothing is fitted to single users and films. linear: a weighted sum of what is in a history.
-bilinear: a product of a vector of the user and one of the film. non-linear: at least one hidden layer, which is a learned map, a non-linear
-function and a learned map after it; softmax, sampling and scaling to length 1 do not count.
+bilinear: a product of a vector of the user and one of the film. non-linear: at least one hidden layer, which is a learned map,
+a non-linear function and a learned map after it; softmax, sampling and scaling to length 1 do not count.
 
 `form_of` asks the model's own trait `form` where it has one, and else the table below. Once every model says it itself, the table
 and `_by_table` can go.

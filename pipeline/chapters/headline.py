@@ -149,7 +149,7 @@ class Standing:
             left = line["value"] > 0.6 * lines["high"].max()  # where there is no room to the right
             place, side = (line["low"], "right") if left else (line["high"], "left")
             axes.annotate(said, (place, row), (-9 if left else 9, 0), textcoords="offset points", va="center", ha=side)
-            axes.texts[-1].set(fontsize=10.5, color=shade)
+            axes.texts[-1].set(fontsize=10.5, color="0.2", bbox={"fc": "white", "ec": "none", "pad": 1.5})
         axes.set_yticks(range(len(lines)), lines["model"])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set(xlim=(0, None), xlabel=f"{named(self.metric)} on ML-100K (95 % interval over {self.basis})")

@@ -85,10 +85,13 @@ def bars(values: pd.Series, title: str, x_label: str, shade: str = BLUE, number:
     return figure
 
 
-def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, line_height: float = 0.5) -> Figure:
+def intervals(
+    board: pd.DataFrame, metric: str, title: str, x_label: str, line_height: float = 0.5, families: bool = False
+) -> Figure:
     """A leaderboard as dots with 95 % intervals over users, best on top, in the colours of the families.
 
-    `board` comes from a leaderboard function. `line_height` is in inches; a long board takes less.
+    `board` comes from a leaderboard function. `line_height` is in inches; a long board takes less. With `families` a legend names
+    them.
     """
     ranked = board.sort_values(metric, ascending=metric in LOWER_IS_BETTER).reset_index(drop=True)
     figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + line_height * len(ranked)))
@@ -102,6 +105,10 @@ def intervals(board: pd.DataFrame, metric: str, title: str, x_label: str, line_h
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     _as_list(axes, title, x_label, margin=0.15)
     axes.grid(axis="x", alpha=0.3)
+    if families:
+        names = list(dict.fromkeys(ranked["family"]))
+        dots = [mpl.lines.Line2D([], [], color=family_colour(name), marker="o", linestyle="") for name in names]
+        figure.legend(dots, names, loc="outside lower center", ncols=3)
     return figure
 
 
