@@ -24,7 +24,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
-from pipeline.chapters.boards import Rows
+from pipeline.chapters.boards import Rows, group_of
 from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, each_with, named
 from pipeline.chapters.forms import BILINEAR, COUNTS, FORMS, LINEAR, NON_LINEAR, forms
 from pipeline.chapters.tuned import tuning_gains
@@ -41,9 +41,9 @@ CALLED = {  # families in words, where the name in the results is too short
     "counts": "counts",
     "linear": "linear, closed form",
     "factorisation": "matrix factorisation",
-    "perceptron": "neural collaborative filtering",
+    "perceptron": "NCF",
     "hybrid": "blends",
-    "network for stars": "networks that predict stars",
+    "network for stars": "networks for stars",
 }
 MARKERS = {COUNTS: "s", LINEAR: "o", BILINEAR: "D", NON_LINEAR: "^"}
 
@@ -87,7 +87,9 @@ class Standing:
     def p(self, value: float) -> str:
         """A p-value in words; one at the floor of the test is "≤" what the floor is worth after the adjustment."""
         most = self.floor * self.n_compared
-        return f"p ≤ {most:.3f}" if value <= most * 1.001 else f"p = {value:.2f}"
+        if value <= most * 1.001:
+            return f"p ≤ {most:.1g}"
+        return f"p = {value:.2f}" if value >= 0.01 else f"p = {value:.1g}"
 
     def span(self, model: str) -> str:
         """A model's value with its interval: "0.351 (0.337 to 0.366)"."""
@@ -102,19 +104,22 @@ class Standing:
     def answer(self) -> list[str]:
         """The answer: who leads, where the first hidden non-linear layer stands, and how far seeds move it."""
         first, metric = self.lines.iloc[0], named(self.metric)
-        leads = f"The highest mean {metric} has {first['model']}, {self.span(first['model'])}"
+        bare = ", without a hidden layer," if _neural(first) and first["form"] != NON_LINEAR else ""
+        leads = f"The highest mean {metric} has {first['model']}{bare} with {self.span(first['model'])}"
         if first["model"] != self.reference and self.reference in set(self.lines["model"]):
             pair = {UNDECIDED: "the test does not tell them apart", BETTER: "it is better", WORSE: "it is worse"}
             said = pair.get(first["verdict"], "they were not compared")
-            leads += f", beside {self.reference}, {self.span(self.reference)}: {said} ({self.gap(first['model'])})"
+            leads += f"; {self.reference} has {self.span(self.reference)}, and {said} ({self.gap(first['model'])})"
         if not self.place:
             return [f"{leads}.", "No model of this run has a hidden non-linear layer."]
         before, model = self.lines.iloc[: self.place - 1], self.lines.iloc[self.place - 1]
         with_form = before["form"].value_counts().reindex([LINEAR, BILINEAR, COUNTS]).dropna()
         of_forms = ", ".join(f"{count:.0f} {form}" for form, count in with_form.items())
+        n_neural = sum(_neural(line) for _, line in before.iterrows())
         text = (
-            f"None of the first {len(before)} of {len(self.lines)} models has a hidden non-linear layer ({of_forms}); "
-            f"the first that has one is {model['model']} in place {self.place} with {self.span(model['model'])}"
+            f"None of the first {len(before)} of {len(self.lines)} models has a hidden non-linear layer ({of_forms}), nor have the "
+            f"{n_neural} of them that are of neural families; the first that has one is {model['model']} in place {self.place} "
+            f"with {self.span(model['model'])}"
         )
         if model["verdict"]:
             text += f", {model['verdict']} {self.reference} ({self.gap(model['model'])})"
@@ -140,7 +145,7 @@ class Standing:
     def figure(self) -> Figure:
         """A row for each leader: value and interval in the family's colour, the marker says the form."""
         lines = self.leaders
-        figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES + 1, 1.9 + 0.46 * len(lines)))
+        figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES - 1, 1.9 + 0.46 * len(lines)))
         for row, line in enumerate(lines.to_dict("records")):
             shade, marker = plots.family_colour(line["family"]), MARKERS.get(line["form"], "x")
             axes.hlines(row, line["low"], line["high"], color=shade, linewidth=4, alpha=0.4)
@@ -150,7 +155,7 @@ class Standing:
             place, side = (line["low"], "right") if left else (line["high"], "left")
             axes.annotate(said, (place, row), (-9 if left else 9, 0), textcoords="offset points", va="center", ha=side)
             axes.texts[-1].set(fontsize=10.5, color="0.2", bbox={"fc": "white", "ec": "none", "pad": 1.5})
-        axes.set_yticks(range(len(lines)), lines["model"])
+        axes.set_yticks(range(len(lines)), [model.removeprefix("Weighted: ") for model in lines["model"]])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set(xlim=(0, None), xlabel=f"{named(self.metric)} on ML-100K (95 % interval over {self.basis})")
         axes.spines["left"].set_visible(False)
@@ -192,6 +197,11 @@ class Standing:
             )
 
 
+def _neural(line: pd.Series) -> bool:
+    """Whether a model's family is called neural, whatever its form."""
+    return group_of(str(line["family"])) == "neural"
+
+
 def in_words(family: str) -> str:
     """A family as a page calls it."""
     return CALLED.get(family, family)
@@ -214,7 +224,7 @@ def one_split(rows: Rows, metric: str, root: Path, reference: str = REFERENCE) -
     pairs = compared.lines.set_index("model").rename(columns={"low": "least", "high": "most"})
     lines = lines.join(pairs[["difference", "least", "most", "p", "verdict"]], on="model")
     lines["verdict"] = lines["verdict"].fillna("")
-    return Standing(lines[COLUMNS], metric, reference, "users, one split", len(pairs), floor_of_the_test())
+    return Standing(lines[COLUMNS], metric, reference, "users on one split", len(pairs), floor_of_the_test())
 
 
 def floor_of_the_test() -> float:
