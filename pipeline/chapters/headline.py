@@ -117,8 +117,8 @@ class Standing:
         of_forms = ", ".join(f"{count:.0f} {form}" for form, count in with_form.items())
         n_neural = sum(_neural(line) for _, line in before.iterrows())
         text = (
-            f"None of the first {len(before)} of {len(self.lines)} models has a hidden non-linear layer ({of_forms}), nor have the "
-            f"{n_neural} of them that are of neural families; the first that has one is {model['model']} in place {self.place} "
+            f"None of the first {len(before)} of {len(self.lines)} models has a hidden non-linear layer ({of_forms}), the "
+            f"{n_neural} of neural families among them included; the first that has one is {model['model']} in place {self.place} "
             f"with {self.span(model['model'])}"
         )
         if model["verdict"]:
