@@ -26,7 +26,7 @@ LINES = (ROOT / "requirements.lock").read_text().splitlines()
 LOCK = [Requirement(line) for line in LINES if not line.startswith("#")]
 HERE = [each for each in LOCK if each.marker is None or each.marker.evaluate()]
 PINS = {canonicalize_name(each.name): str(each.specifier).removeprefix("==") for each in HERE}
-IMPORTED_AS = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
+IMPORTED_AS = {"beautifulsoup4": "bs4", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL"}
 # Used without being imported: a program that is called, a plugin of pytest, what a method of pandas needs, type stubs.
 CALLED = {
     "jupyterlab": ("Makefile", "jupyter lab"),

@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import base64
-import html
 import os
 import re
 from pathlib import Path
-from string import Template
 
 import pandas as pd
 from IPython.display import Markdown
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.page import page
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
 # What Markdown would read as more than text, in a cell; an underscore within a word is text to it.
 MARKS = re.compile(r"[\\`*\[\]|<>&$~]|(?<![^\W_])_|_(?![^\W_])")
-PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+NEGATIVE = re.compile(r"(?<![\w.,:;/)\]–-])-(?=\d)")  # a hyphen that stands for a minus sign
+PER_CENT = re.compile(r"(?<=\d) %")
+KEY = re.compile(r"@(figure|table):([\w/-]+)")
 
 
 class Report:
-    """Collects sections; each is shown in the notebook as it is added."""
+    """Collects sections; each is shown in the notebook as it is added.
+
+    Figures and tables are numbered as they come. A text names one as "@figure:ranking" or "@table:ranking", before or after it.
+    """
 
     def __init__(self, notebook: Notebook) -> None:
         self.notebook = notebook
         self.parts: list[str] = []
         self.files: dict[str, Path] = {}  # what the text calls a figure, and where it is now
+        self.numbers: dict[str, str] = {}  # "figure:ranking" → "Figure 3"
 
     def add(self, text: str) -> Markdown:
         """Add Markdown text whose numbers were computed."""
-        self.parts.append(text.strip())
-        return Markdown(self.parts[-1])
+        self.parts.append(typeset(text.strip()))
+        return Markdown(KEY.sub(lambda match: self.numbers.get(match[0][1:], f"the {match[1]} below"), self.parts[-1]))
 
-    def table(self, table: pd.DataFrame, digits: int = 3) -> Markdown:
-        """Add a table, its index left out, floats with `digits` decimals, empty cells for missing values; words to the left."""
+    def table(self, table: pd.DataFrame, caption: str, key: str = "", digits: int = 3) -> Markdown:
+        """Add a numbered table with its caption, its index left out, floats with `digits` decimals, empty cells for missing values.
+
+        A narrow screen shows the first two columns, the others on demand. Columns of words stand to the left.
+        """
         words = _columns_of_words(table)
         sides = ["---" if place == 0 or column in words else "---:" for place, column in enumerate(table)]
         cells = table.apply(lambda values: _shown(values, digits)).to_numpy().tolist()
         lines = [list(map(cell, table.columns)), sides, *([cell(text) for text in line] for line in cells)]
-        return self.add("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return self.add(f"**{self._number('table', key or caption)}.** {caption}\n\n{rows}")
 
-    def figure(self, name: str, caption: str) -> Markdown:
-        """Add a figure by `<notebook>/<figure>` with a computed caption; a figure that was never drawn raises StudyError."""
+    def figure(self, name: str, caption: str, seen: str, key: str = "") -> Markdown:
+        """Add a numbered figure by `<notebook>/<figure>` with a computed caption; `seen` is for who does not see it.
+
+        A figure that was never drawn raises StudyError.
+        """
         path = self.notebook.figure_path(name)
         if not path.exists():
             notebook = name.split("/")[0]
@@ -52,7 +63,13 @@ class Report:
         final = self.notebook.final
         relative = Path(os.path.relpath(final(path), final(self.notebook.output))).as_posix()
         self.files[relative] = path
-        return self.add(f"![{caption}]({relative})\n\n*{caption}*")
+        number = self._number("figure", key or name.split("/")[1])
+        return self.add(f"![{cell(seen)}]({relative})\n\n**{number}.** {caption}")
+
+    def chapter(self, number: int) -> str:
+        """A link to a chapter by its number: "[chapter 45](../notebooks/45_ranking.ipynb)"."""
+        found = sorted((self.notebook.root / "notebooks").glob(f"{number:02}_*.ipynb"))
+        return f"[chapter {number}](../notebooks/{found[0].name})" if found else f"chapter {number}"
 
     def save(self) -> None:
         """Write `report.md` and `report.html`, figures embedded in the page."""
@@ -61,15 +78,25 @@ class Report:
                 path.write_text(content, encoding="utf-8")
 
     def text(self) -> str:
-        """Return the Markdown of all sections."""
-        return "\n\n".join(self.parts) + "\n"
+        """Return the Markdown of all sections. Raises StudyError where it names a figure or table that is not there."""
+        return KEY.sub(self._named, "\n\n".join(self.parts)) + "\n"
 
     def page(self) -> str:
         """Return the HTML page."""
-        title = self.parts[0].splitlines()[0].lstrip("# ")
-        body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{self._embedded(match[1])}"', page_body(self.text()))
-        body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-        return PAGE.substitute(title=html.escape(title, quote=False), body=body)
+        return page(self.text(), self._embedded)
+
+    def _number(self, kind: str, key: str) -> str:
+        """The number of the next figure or table, which is noted under its key."""
+        n = sum(each.startswith(kind) for each in self.numbers) + 1
+        if f"{kind}:{key}" in self.numbers:
+            raise StudyError(f"The report has two {kind}s that are called {key}: give one another key.")
+        self.numbers[f"{kind}:{key}"] = f"{kind.capitalize()} {n}"
+        return self.numbers[f"{kind}:{key}"]
+
+    def _named(self, match: re.Match[str]) -> str:
+        if match[0][1:] not in self.numbers:
+            raise StudyError(f"The report names {match[0]}, and there is no {match[1]} that is called so.")
+        return self.numbers[match[0][1:]]
 
     def _embedded(self, name: str) -> str:
         """A figure as what a page can hold; a name that is none stays as it is."""
@@ -77,14 +104,15 @@ class Report:
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() if path.is_file() else name
 
 
+def typeset(text: str) -> str:
+    """Text with minus signs in place of hyphens before numbers, and "5%" in place of "5 %"; a block of commands stays as it is."""
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else PER_CENT.sub("%", NEGATIVE.sub("−", part)) for part in parts)
+
+
 def cell(text: object) -> str:
     """A cell of a Markdown table that shows this text as it is, in one line, whatever characters are in it."""
     return MARKS.sub(r"\\\g<0>", " ".join(str(text).split()))
-
-
-def page_body(text: str) -> str:
-    """The HTML of Markdown text; HTML within it is shown, not obeyed, and links lead to pages alone."""
-    return str(MarkdownWithMath(renderer=IPythonRenderer(escape=True, allow_harmful_protocols=False)).render(text))
 
 
 def _shown(values: pd.Series, digits: int) -> pd.Series:

@@ -1,12 +1,14 @@
 """What `make tune` stored: for each model its search space, all trials and the best settings."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from recsys_core.errors import StudyError
+from recsys_core.models.registry import SEARCHES
 
 FOLDER = "reports/stored/tuning"
 
@@ -48,3 +50,14 @@ def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
     }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["trials", "first", "best"])
     return table.sort_values("best", ascending=False)
+
+
+def began_as_stated(root: Path, names: Iterable[str]) -> int:
+    """How many of these searches tried the stated settings of their model first: its defaults, beside what all trials shared."""
+    begun = 0
+    for name in names:
+        first = read_trials(root, name)["trials"][0]["settings"]
+        stated = SEARCHES[name].kind(**SEARCHES[name].fixed).hyperparameters if name in SEARCHES else {}
+        plain = json.loads(json.dumps({key: stated.get(key) for key in first}))
+        begun += plain == first
+    return begun
