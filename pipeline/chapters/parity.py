@@ -193,7 +193,7 @@ def figure(lines: pd.DataFrame, title: str, metrics: Sequence[str] = MEASURED) -
                 axes.barh(row, line["most"] - line["least"], left=line["least"], color="#E6E6E6", height=0.7)
             axes.plot([line["published"]] * 2, [row - 0.35, row + 0.35], color="black", linewidth=1.8)
             axes.hlines(row, line["low"], line["high"], color=shade, linewidth=3, alpha=0.45)
-            axes.plot(line["ours"], row, "o", color=shade, markersize=7)
+            axes.plot(line["ours"], row, "o", color=shade, markersize=5)
         axes.set_xlabel(named(metric))
         axes.grid(axis="x", alpha=0.3)
         axes.spines["left"].set_visible(False)
