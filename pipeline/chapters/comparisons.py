@@ -67,7 +67,8 @@ def compare(
     names = dict.fromkeys(name for pair in pairs for name in pair)
     values = {name: user_errors(rows, name) if metric in ERRORS else user_values(rows, name, metric) for name in names}
     lines = [(*pair, *_paired(*pair, values)) for pair in pairs]
-    inner = [paired_interval(values[model], values[rival], 1 - 2 * LEVEL)[1:] for model, rival in pairs]
+    arrays = {name: each.to_numpy(float) for name, each in values.items()}
+    inner = [paired_interval(arrays[model], arrays[rival], 1 - 2 * LEVEL)[1:] for model, rival in pairs]
     table = pd.DataFrame(lines, columns=COLUMNS[:-1])
     table["p"] = holm(table["p"].to_numpy(float))
     table["verdict"] = [verdict(line["difference"], line["p"], metric) for _, line in table.iterrows()]
@@ -131,7 +132,8 @@ class Comparison:
         """The 90 % interval of one pair; None where it is not known."""
         if self.inner is None:
             return None
-        low, high = self.inner.loc[self.line(model, rival).name]
+        is_this = (self.lines["model"] == model) & (self.lines["rival"] == rival)
+        low, high = self.inner[is_this].to_numpy(float)[0]
         return float(low), float(high)
 
     def numbers(self, model: str, rival: str) -> dict[str, float]:

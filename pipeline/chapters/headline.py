@@ -82,7 +82,7 @@ class Standing:
 
     def line(self, model: str) -> pd.Series:
         """A model's line."""
-        return self.lines.set_index("model").loc[model]
+        return self.lines[self.lines["model"] == model].iloc[0]
 
     def p(self, value: float) -> str:
         """A p-value in words; one at the floor of the test is "≤" what the floor is worth after the adjustment."""
@@ -172,7 +172,8 @@ class Standing:
         """What the figure shows, in words for somebody who does not see it."""
         lines = self.leaders
         rows = "; ".join(
-            f"{line.model} ({in_words(line.family)}, {line.form}) {line.value:.3f}" for line in lines.itertuples()
+            f"{line['model']} ({in_words(str(line['family']))}, {line['form']}) {line['value']:.3f}"
+            for line in lines.to_dict("records")
         )
         return f"A dot with an interval for the best model of each family and form, by {named(self.metric)}: {rows}"
 

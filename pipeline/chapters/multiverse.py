@@ -148,7 +148,7 @@ def matrix(pairs: pd.DataFrame, value: str = "ahead") -> pd.DataFrame:
     """The share of the row's model against the column's, from `shares`; the model that is ahead most often first."""
     names = dict.fromkeys(name for pair in pairs.index for name in pair)
     square = pd.DataFrame(np.nan, index=list(names), columns=list(names))
-    for (model, rival), share in pairs[value].items():
+    for (model, rival), share in zip(pairs.index.tolist(), pairs[value].tolist()):
         square.loc[model, rival], square.loc[rival, model] = share, 1 - share
     order = square.mean(axis=1).sort_values(ascending=False, kind="stable").index
     return square.loc[order, order]
@@ -204,7 +204,7 @@ def in_words(found: pd.DataFrame) -> list[str]:
     return [
         f"{model} is ahead of {rival} in {line['ahead']:.0%} (with an interval without 0 in {line['decided']:.0%}); "
         f"turned round in {line['turned']:.1%}: {line['where']}."
-        for (model, rival), line in found.iterrows()
+        for (model, rival), line in zip(found.index.tolist(), found.to_dict("records"))
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ class RankedModel:
             chosen = search.fixed | study.hyperparameters(name, settings)
         self.title = kind.title if search is None else search.title
         self.family, self.is_searched = kind.family, search is not None
-        self.model: Recommender = kind(**chosen | ({"device": device} if "device" in kind.__dataclass_fields__ else {}))
+        takes_device = "device" in {each.name for each in fields(kind)}  # type: ignore[arg-type]
+        self.model: Recommender = kind(**chosen | ({"device": device} if takes_device else {}))
 
     def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
         """Place and seed of all runs: those of splits whose users the model can rank, one seed of a model without chance."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import yaml
 from bs4 import BeautifulSoup, NavigableString, Tag
@@ -44,7 +45,7 @@ def page_body(text: str) -> str:
     return str(MarkdownWithMath(renderer=IPythonRenderer(escape=True, allow_harmful_protocols=False)).render(text))
 
 
-def terms() -> list[dict[str, object]]:
+def terms() -> list[dict[str, Any]]:
     """The words of the glossary: name, says, and how else it is written (as)."""
     return list(yaml.safe_load(Path(__file__).with_name("glossary.yaml").read_text(encoding="utf-8")))
 
@@ -162,10 +163,11 @@ def _words_lead_to_the_glossary(soup: BeautifulSoup) -> None:
     if not isinstance(entries, Tag):
         return
     for entry in entries.find_all("strong"):
-        entry.parent["id"] = f"term-{slug(entry.get_text().rstrip('.'))}"
+        if entry.parent is not None:
+            entry.parent["id"] = f"term-{slug(entry.get_text().rstrip('.'))}"
     words = {
         str(word): f"term-{slug(str(term['name']))}" for term in terms() for word in [term["name"], *term.get("as", [])]
-    }  # type: ignore[misc]
+    }
     longest = sorted(words, key=len, reverse=True)
     pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])")
     entries.extract()  # the glossary does not lead to itself

@@ -219,13 +219,14 @@ def orders_figure(orders: pd.DataFrame, families: Mapping[str, str], title: str)
     ranks = orders.rank(ascending=False, method="first")
     figure, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 2.4 + 0.36 * len(ranks)))
     drawn: Counter[str] = Counter()
-    for model, row in ranks.sort_values(ranks.columns[0]).iterrows():
-        family, places = families.get(str(model), ""), row.to_numpy()
+    last = orders.iloc[:, -1]
+    for model in map(str, ranks.sort_values(ranks.columns[0]).index):
+        family, places = families.get(model, ""), ranks.loc[model].to_numpy()
         line = ("-", "--", ":", "-.")[drawn[family] % 4]  # models of one family
         drawn[family] += 1
         axes.plot(range(len(places)), places, line, marker="o", color=plots.family_colour(family), markersize=6)
-        axes.annotate(str(model), (0, places[0]), (-10, 0), textcoords="offset points", ha="right", va="center")
-        end = f"{model}, {orders.loc[model].iloc[-1]:.3f}"
+        axes.annotate(model, (0, places[0]), (-10, 0), textcoords="offset points", ha="right", va="center")
+        end = f"{model}, {last[model]:.3f}"
         axes.annotate(end, (len(places) - 1, places[-1]), (10, 0), textcoords="offset points", va="center")
     axes.set_xticks(range(ranks.shape[1]), [str(name).replace(", ", "\n") for name in ranks.columns])
     axes.set(yticks=[], xlim=(-1.1, ranks.shape[1] + 0.15), ylim=(len(ranks) + 0.6, 0.4))

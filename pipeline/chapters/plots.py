@@ -89,7 +89,7 @@ def _wrapped(texts: Iterable[Text], figure: Figure) -> None:
     """Break texts at words where they are wider than what the figure has for them; labels of axes may have all of its width."""
     for text in texts:
         box = text.get_window_extent()
-        room = figure.bbox.width - (max(box.x0, 0) if text.get_ha() == "left" else 0)
+        room = figure.bbox.width - (max(box.x0, 0) if text.get_horizontalalignment() == "left" else 0)
         if box.width > room:
             words, longest = text.get_text(), max(len(line) for line in text.get_text().split("\n"))
             most = max(int(longest * room / box.width), 1)
@@ -169,9 +169,14 @@ def differences(parts: Mapping[str, pd.DataFrame], shades: Mapping[str, str], ti
             else:
                 side = -1 if value < 0 else 1
                 axes.plot(edges[side], row, "<" if side < 0 else ">", color=shade, markersize=7, clip_on=False)
-                beside = {"textcoords": "offset points", "va": "center", "ha": "left" if side < 0 else "right"}
                 axes.annotate(
-                    f"{value:.3f}".replace("-", "−"), (edges[side], row), (-8 * side, 0), fontsize=9, **beside
+                    f"{value:.3f}".replace("-", "−"),
+                    (edges[side], row),
+                    (-8 * side, 0),
+                    textcoords="offset points",
+                    fontsize=9,
+                    va="center",
+                    ha="left" if side < 0 else "right",
                 )
     axes.set_yticks(range(len(names)), names)
     _as_list(axes, len(names), title, x_label, margin=0)
