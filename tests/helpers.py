@@ -13,7 +13,8 @@ from torch import Tensor
 
 from recsys_core.datasets import MovieLens
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
+from recsys_core.models.traits import Traits
 from recsys_core.optimiser import Adam
 
 

@@ -37,8 +37,8 @@ from recsys_core.evaluate import RankingTask, rank
 from recsys_core.interactions import Features, Interactions
 from recsys_core.judging import judge
 from recsys_core.models import MODELS, Recommender, settings, storage
-from recsys_core.models.base import Traits
 from recsys_core.models.baselines import Popularity
+from recsys_core.models.traits import Traits
 from recsys_core.statistics import bootstrap_interval
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine shows no CUDA device to torch")

@@ -23,8 +23,9 @@ from recsys_core import budget, evaluate
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask, mean_ndcg, rank, rate, rmse, top_hits, top_k
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import Recommender, Traits
+from recsys_core.models.base import Recommender
 from recsys_core.models.baselines import Popularity
+from recsys_core.models.traits import Traits
 from recsys_core.splits import strong_generalization, user_holdout
 
 few = settings(max_examples=25, deadline=None)

@@ -3,9 +3,7 @@ import pandas as pd
 import pytest
 
 from pipeline.chapters import headline
-from pipeline.chapters.forms import BILINEAR, COUNTS, LINEAR, NON_LINEAR, forms
-from pipeline.chapters.headline import COLUMNS, Standing, chosen
-from pipeline.chapters.study import ROOT
+from pipeline.chapters.headline import BILINEAR, COLUMNS, COUNTS, LINEAR, NON_LINEAR, Standing, chosen
 from recsys_core.statistics import permutation_test
 
 
@@ -68,24 +66,6 @@ def test_validation_and_not_test_chooses_the_model_of_a_family_and_form():
     )
     values = pd.Series([0.2, 0.3, 0.25, 0.24, 0.4, 0.5, np.nan], index=lines["model"])
     assert sorted(chosen(lines, values)) == ["GMF", "Item kNN", "NeuMF", "Weighted: A + C"]
-
-
-def test_a_search_without_hidden_layers_makes_a_linear_model_of_an_autoencoder(monkeypatch):
-    families = {"Mult-VAE": "autoencoder", "DSSM": "two towers", "NCF, 6 layers": "perceptron", "EASE": "linear"}
-    families |= {"Weighted: EASE + iALS": "hybrid", "Content (titles)": "content", "Segments (x)": "counts"}
-    expected = [LINEAR, BILINEAR, NON_LINEAR, LINEAR, BILINEAR, LINEAR, COUNTS]
-    without = {"hidden_layers": [], "layers": []}
-    monkeypatch.setattr(
-        "pipeline.chapters.forms.read_tuned",
-        lambda root, name: {
-            key: value
-            for key, value in without.items()
-            if key in {"mult_vae": ["hidden_layers"], "dssm": ["layers"]}.get(name, [])
-        },
-    )
-    assert list(forms(families, ROOT).values()) == expected
-    monkeypatch.setattr("pipeline.chapters.forms.read_tuned", lambda root, name: {"hidden_layers": [20]})
-    assert forms({"Mult-VAE": "autoencoder"}, ROOT) == {"Mult-VAE": NON_LINEAR}
 
 
 def test_the_floor_is_the_least_p_that_the_test_gives():

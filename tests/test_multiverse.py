@@ -185,15 +185,18 @@ def test_a_model_that_cannot_rank_new_users_has_no_runs_with_them(tmp_path: Path
     assert model.wanted(places_of(reading, SPLITS)) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
-def parameters() -> dict[str, object]:
-    return Study(ROOT).defaults("52_multiverse")
+def parameters() -> dict[str, Any]:
+    """Of the multiverse; its models are those of the chapter on splits, too."""
+    chapters = [Study(ROOT).defaults(name) for name in ("49_splits", "52_multiverse")]
+    names = {name for given in chapters for part in ("solved", "descended") for name in given[part]}
+    return chapters[1] | {"models": names}
 
 
 def test_stored_ranks_are_of_the_chapters_models_and_settings_and_hold_nothing_but_numbers(ml_100k: MovieLens) -> None:
     given = parameters()
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
     files = sorted((ROOT / FOLDER).rglob("*.parquet"))
-    assert files and {path.stem for path in files} <= set(given["models"])  # type: ignore[call-overload]
+    assert files and {path.stem for path in files} <= given["models"]
     places = places_of(reading, given["splits"])  # type: ignore[arg-type]
     for path in files:
         assert pq.read_schema(path).names == [COLUMN]

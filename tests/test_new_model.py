@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
+from recsys_core.models.traits import Traits
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 

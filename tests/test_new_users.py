@@ -16,8 +16,8 @@ from torch import Tensor
 from pipeline.chapters import new_users
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.baselines import Popularity
+from recsys_core.models.traits import Traits
 from recsys_core.protocols import make_split
 from recsys_core.splits import Role, Split, positions
 

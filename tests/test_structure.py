@@ -15,7 +15,7 @@ MOST_LINES_OF_THE_CORE, MOST_LINES_A_FILE, MOST_LINES_A_MODEL, MOST_LINES_A_FUNC
 MOST_LINES_TO_READ = 900  # to know what one model does
 READ_WITH_A_MODEL = ("models", "losses", "sampling", "train")
 DECLARED = {
-    f"recsys_core.models.{name}" for name in ("registry", "settings", "storage")
+    f"recsys_core.models.{name}" for name in ("registry", "settings", "storage", "traits")
 }  # says nothing about what a model does
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, *FUNCTION)

@@ -1,7 +1,7 @@
-"""`python -m pipeline.bench.ranks dssm neumf`: train models of chapter 52 and store where its test rows stand in their rankings.
+"""`python -m pipeline.bench.ranks 49_splits dssm neumf`: train a chapter's models, store ranks of its test rows.
 
-The same as `make store NOTEBOOK=52_multiverse`, for these models alone; two such processes may run side by side. What is stored is
-not trained again.
+The same as `make store NOTEBOOK=49_splits`, for these models alone, or all of the chapter's where none is named; two such processes
+may run side by side. What is stored is not trained again.
 """
 
 import sys
@@ -14,19 +14,16 @@ from pipeline.chapters.study import ROOT, Study
 from pipeline.command import exit_status
 from recsys_core.datasets import load
 
-NOTEBOOK = "52_multiverse"
 
-
-def store_ranks(names: list[str]) -> None:
-    """Store the ranks of these models, all of the chapter's where none is named, with its own parameters."""
-    parameters = Study(ROOT).defaults(NOTEBOOK)
-    notebook = replace(Notebook.open(NOTEBOOK, parameters), policy="write")
-    study = Experiments(notebook, load(parameters["dataset"]))
-    places = places_of(study, parameters["splits"])
-    for name in names or parameters["models"]:
-        model = RankedModel(study, name, parameters["settings"], parameters["device"])
+def store_ranks(notebook: str, names: list[str]) -> None:
+    """Store the ranks of these models on the chapter's splits, with its own parameters."""
+    given = Study(ROOT).defaults(notebook)
+    study = Experiments(replace(Notebook.open(notebook, given), policy="write"), load(given["dataset"]))
+    places = places_of(study, given["splits"])
+    for name in names or [*given["solved"], *given["descended"]]:
+        model = RankedModel(study, name, given["settings"], given["device"])
         print(f"{model.title}: {len(model.ranks(places))} rankings of test rows are stored", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(lambda: store_ranks(sys.argv[1:]), "stopped; what was stored stays"))
+    sys.exit(exit_status(lambda: store_ranks(sys.argv[1], sys.argv[2:]), "stopped; what was stored stays"))

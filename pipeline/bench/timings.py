@@ -41,12 +41,13 @@ from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.diverse_ncf import DiverseNCF
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF, SIZES
 from recsys_core.models.neumf import Fusion, NeuMF
 from recsys_core.models.pairs import PairRecommender
+from recsys_core.models.traits import Traits
 from recsys_core.models.variational import MultVAE
 from recsys_core.optimiser import Adam
 from recsys_core.protocols import make_split

@@ -24,9 +24,10 @@ from pipeline.chapters.store import Selection
 from recsys_core.content import Content, film_content, with_columns
 from recsys_core.datasets import MovieLens
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.content_based import ContentBased
 from recsys_core.models.linear import EASE
+from recsys_core.models.traits import Traits
 from recsys_core.splits import Split
 from recsys_core.statistics import bootstrap_interval
 

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from pipeline.chapters.store import Cell, Run, Store
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import class_named
+from recsys_core.models.traits import Traits
 from recsys_core.protocols import PROTOCOLS
 
 GIVEN, EXACT, SOLVED = 1e-9, 1e-6, 1e-4  # relative

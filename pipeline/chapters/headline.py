@@ -26,11 +26,12 @@ from matplotlib.figure import Figure
 from pipeline.chapters import plots
 from pipeline.chapters.boards import Rows, group_of
 from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, each_with, named
-from pipeline.chapters.forms import BILINEAR, COUNTS, FORMS, LINEAR, NON_LINEAR, forms
 from pipeline.chapters.tuned import tuning_gains
 from recsys_core.models.registry import SEARCHES
+from recsys_core.models.traits import FORMS
 from recsys_core.statistics import permutation_test
 
+COUNTS, LINEAR, BILINEAR, NON_LINEAR = FORMS
 REFERENCE, FLOOR_MODEL = "EASE", "Popularity"  # what each is compared with, and the list that everybody gets
 FIRST = 3  # models that the figure's title names at most
 COLUMNS = [
@@ -215,7 +216,6 @@ def one_split(rows: Rows, metric: str, root: Path, reference: str = REFERENCE) -
     """
     board = rows.board(metric)
     lines = board.rename(columns={metric: "value", f"{metric} low": "low", f"{metric} high": "high"})
-    lines["form"] = lines["model"].map(forms(dict(zip(lines["model"], lines["family"])), root))
     lines["stands"] = lines["model"].isin(chosen(lines, validated(lines["model"].tolist(), metric, root)))
     seeds = rows.results[rows.results["metric"] == metric].groupby("model")["value"].agg(["min", "max"])
     lines["spread"] = [tuple(seeds.loc[model]) for model in lines["model"]]

@@ -28,9 +28,10 @@ from recsys_core import metrics
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.ials import IALS
 from recsys_core.models.neighbours import blocks, cosines, nearest
+from recsys_core.models.traits import Traits
 from recsys_core.splits import Split
 from recsys_core.statistics import paired_interval
 

@@ -14,11 +14,11 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.centred import Centred
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 from recsys_core.models.sparse import padded_rows
+from recsys_core.models.traits import Traits
 from recsys_core.train import resolve_device
 
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from recsys_core.budget import rows_at_once
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 from recsys_core.sampling import Batches, Vectors
 
 

@@ -9,9 +9,10 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 
 @recommender("popularity", title="Popularity", family="counts")

@@ -29,10 +29,11 @@ from torch import Tensor
 
 from recsys_core.budget import rows_at_once
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.bayesian_blocks import Design, Side
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
+from recsys_core.models.traits import Traits
 from recsys_core.progress import Progress
 from recsys_core.train import History
 

@@ -20,9 +20,10 @@ from torch.nn.functional import normalize
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models.attributes import content
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
+from recsys_core.models.traits import Traits
 
 CONTENT = ("genre_", "title_", "tag_", "content_")  # beginnings of columns on one scale
 

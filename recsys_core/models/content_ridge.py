@@ -17,10 +17,11 @@ from torch import Tensor
 
 from recsys_core.interactions import Interactions
 from recsys_core.models.attributes import content
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.content_based import CONTENT
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 
 @recommender("content_ridge", title="Content ridge", family="content")

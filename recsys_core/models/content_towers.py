@@ -27,10 +27,10 @@ from recsys_core.interactions import Features, Interactions
 from recsys_core.losses import in_batch_softmax
 from recsys_core.models.attribute_networks import AttributeNet, VectorNetwork
 from recsys_core.models.attributes import Attributes, content
-from recsys_core.models.base import Traits
 from recsys_core.models.layers import MLP, MeanEmbedding
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 CONTENT = ("genre_", "year", "title_", "tag_", "content_")
 

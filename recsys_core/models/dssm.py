@@ -24,10 +24,10 @@ from recsys_core.interactions import Interactions
 from recsys_core.losses import in_batch_softmax
 from recsys_core.models.attribute_networks import AttributeNet, VectorNetwork
 from recsys_core.models.attributes import Attributes
-from recsys_core.models.base import Traits
 from recsys_core.models.layers import MLP, MeanEmbedding
 from recsys_core.models.registry import recommender, searched_as
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 HIDDEN = [[64], [128], [256], [256, 128]]  # with ReLU between two learnt maps
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.attribute_networks import AttributeNet, RatingNetwork
 from recsys_core.models.attributes import Attributes
-from recsys_core.models.base import Traits
 from recsys_core.models.layers import MeanEmbedding
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 STARS = 5.0
 

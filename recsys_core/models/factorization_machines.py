@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from recsys_core.interactions import Features, Interactions
 from recsys_core.models.attribute_networks import AttributeNet, RatingNetwork
 from recsys_core.models.attributes import Attributes
-from recsys_core.models.base import Traits
 from recsys_core.models.layers import MLP, MeanEmbedding
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 
 def pairwise_sum(vectors: Tensor) -> Tensor:
@@ -190,9 +190,7 @@ class DeepFM(FM):
     The paper's layers (400, 400, 400) with dropout .5 are for millions of clicks; on 100,000 ratings small ones do as well.
     """
 
-    traits: ClassVar[Traits] = Traits(
-        form="non-linear", uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
-    )
+    traits: ClassVar[Traits] = replace(FM.traits, form="non-linear")
 
     epochs: int = setting(20, fast=8)
     embedding_std: float = setting(0.01, fast=0.01)
@@ -218,9 +216,7 @@ class DeepFM(FM):
 class DLRM(FM):
     """Deep learning recommendation model."""
 
-    traits: ClassVar[Traits] = Traits(
-        form="non-linear", uses_ids=True, uses_features=True, stochastic=True, predicts_ratings=True
-    )
+    traits: ClassVar[Traits] = replace(FM.traits, form="non-linear")
 
     learning_rate: float = setting(1e-3, fast=0.005)
     batch_size: int = setting(2048, fast=128)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.sequences import full_softmax, last_items, transitions
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 from recsys_core.sampling import Batches, Rows
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.pairs import PairNet, PairRecommender
 from recsys_core.models.registry import recommender
+from recsys_core.models.traits import Traits
 
 
 class Product(PairNet):

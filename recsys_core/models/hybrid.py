@@ -21,9 +21,10 @@ from torch import Tensor
 
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FORMS, FitTask, Form, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import MODELS, recommender
 from recsys_core.models.settings import setting
+from recsys_core.models.traits import FORMS, Form, Traits
 
 
 @dataclass(kw_only=True)

@@ -18,10 +18,11 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 from recsys_core.models.sparse import conjugate_gradients, padded_rows, torch_csr
+from recsys_core.models.traits import Traits
 from recsys_core.train import resolve_device
 
 

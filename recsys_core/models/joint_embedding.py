@@ -23,9 +23,9 @@ from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.losses import cosine_alignment
 from recsys_core.models.attribute_networks import VectorNetwork
-from recsys_core.models.base import Traits
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 from recsys_core.models.two_tower import TwoTowerNet, tower_layer
 from recsys_core.train import Validation
 

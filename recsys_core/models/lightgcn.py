@@ -27,11 +27,11 @@ from torch import Tensor, nn
 
 from recsys_core.interactions import Interactions
 from recsys_core.losses import bayesian_personalised_ranking
-from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 from recsys_core.models.sparse import torch_csr
+from recsys_core.models.traits import Traits
 from recsys_core.sampling import Batches, PositivesAndNegatives
 
 

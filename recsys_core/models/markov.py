@@ -19,10 +19,11 @@ from scipy import sparse
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.sequences import last_items, transitions
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 
 @recommender("markov_chain", title="Markov chain", family="sequential")

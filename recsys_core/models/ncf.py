@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.pairs import PairNet, PairRecommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
+from recsys_core.models.traits import Traits
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 

@@ -33,11 +33,12 @@ from torch import Tensor
 
 from recsys_core.budget import rows_at_once
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.centred import Centred
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 from recsys_core.models.sparse import padded_rows
+from recsys_core.models.traits import Traits
 
 
 def correlations(left: sparse.csr_matrix, right: sparse.csr_matrix, shrinkage: float, min_support: int) -> np.ndarray:

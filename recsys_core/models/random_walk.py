@@ -12,10 +12,11 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.neighbours import blocks, nearest
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 
 @recommender("rp3beta", title="RP3beta", family="neighbours")

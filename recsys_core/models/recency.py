@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from recsys_core.interactions import Features, Interactions
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import setting
+from recsys_core.models.traits import Traits
 
 DAY = 86_400  # seconds
 

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from recsys_core.budget import rows_at_once
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import FitTask, Traits
+from recsys_core.models.base import FitTask
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 from recsys_core.sampling import PositivesAndNegatives
 
 USERS_AT_ONCE = 8  # of a batch, on a processor: fewer are slower, and more are filled up to the longest history

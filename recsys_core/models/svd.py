@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag, pad
 
 from recsys_core.interactions import Interactions
-from recsys_core.models.base import Traits
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 
 
 class Objective(torch.autograd.Function):

@@ -17,9 +17,9 @@ from torch import nn
 
 from recsys_core.interactions import Interactions
 from recsys_core.models.attribute_networks import RatingNetwork
-from recsys_core.models.base import Traits
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 from recsys_core.models.two_tower import TwoTowerNet, tower_layer
 
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from recsys_core.interactions import Interactions
 from recsys_core.losses import LIKELIHOODS, gaussian_divergence
-from recsys_core.models.base import Traits
 from recsys_core.models.layers import MLP
 from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import recommender, searched_as
 from recsys_core.models.settings import between, setting
+from recsys_core.models.traits import Traits
 from recsys_core.sampling import Batches, Vectors
 
 WEIGHTS = between(1.0, 30.0, log=True)  # of an observed 1, for the likelihoods that have such a weight

@@ -20,9 +20,10 @@ from torch import Tensor
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.interactions import Interactions
 from recsys_core.models.attribute_networks import VectorNetwork
-from recsys_core.models.base import FitTask, Recommender, Traits
+from recsys_core.models.base import FitTask, Recommender
 from recsys_core.models.registry import MODELS, recommender
 from recsys_core.models.settings import setting
+from recsys_core.models.traits import Traits
 
 
 @recommender("vector_profile", title="Vector profile", family="two towers")

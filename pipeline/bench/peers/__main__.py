@@ -34,6 +34,7 @@ from recsys_core.datasets import load
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.files import atomic_path
 
+OF_LISTS = ["hit_ratio", "ndcg"]  # what is measured where a case does not say it
 FOLDER = Path(__file__).parent
 OURS = FOLDER / "study.py"
 TABLE = ROOT / "reports" / "timings_peers.csv"
@@ -69,7 +70,8 @@ class Peer:
 
 def _with_changed(cases: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every case, and behind it the same with each of the changes of their side that it has by label."""
-    for name, case in cases.items():
+    for name, given in cases.items():
+        case = {"measures": OF_LISTS, "goal": {}} | given
         changes = case.pop("changed", {})
         yield name, case
         for label, settings in changes.items():

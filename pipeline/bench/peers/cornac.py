@@ -19,7 +19,6 @@ CASES = {
         "theirs": {"k": 10, "max_iter": 25},
         "ours": {"stated": {"model": "svd", "embedding_dim": 10}},
         "measures": ["epoch", "rmse"],
-        "goal": {},
     },
     "NeuMF-8, 4 negatives": {
         "theirs": {"model": "NeuMF", "num_epochs": 2, "batch_size": 256},
@@ -70,8 +69,6 @@ CASES = {
                 "rows": "by-item.tsv",
             },
         },
-        "measures": ["hit_ratio", "ndcg"],
-        "goal": {},
     },
 }
 NETWORK = {"num_factors": 8, "layers": (64, 32, 16, 8), "num_neg": 4, "backend": "pytorch", "seed": 0, "verbose": False}

@@ -47,8 +47,6 @@ CASES = {
                 "rows": "picks.tsv",
             },
         },
-        "measures": ["hit_ratio", "ndcg"],
-        "goal": {},
     },
 }
 SAME = {"norm_embed": True, "use_correction": True, "remove_accidental_hits": True, "use_bn": False, "epsilon": 1e-8}

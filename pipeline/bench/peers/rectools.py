@@ -29,7 +29,6 @@ CASES = {
         "theirs": {"epochs": 3, "rows": "histories.tsv"},
         "ours": {"the same": {"model": "sasrec", "epochs": 3, "rows": "histories.tsv"}},
         "measures": ["epoch", "memory"],
-        "goal": {},
     },
     "SASRec, D 64, 2 blocks, 50 films, batch 128, 2 threads": {
         "theirs": {"epochs": 3, "rows": "histories.tsv"},
@@ -41,8 +40,6 @@ CASES = {
     "SASRec, 30 epochs": {
         "theirs": {"epochs": 30, "rows": "histories.tsv"},
         "ours": {"the same": {"model": "sasrec", "epochs": 30, "rows": "histories.tsv"}},
-        "measures": ["hit_ratio", "ndcg"],
-        "goal": {},
         "changed": {"both with this study's embeddings": {"embeddings": "ours"}},
     },
 }
