@@ -268,7 +268,7 @@ def figure(pairs: pd.DataFrame, title: str) -> Figure:
     for row, column in np.argwhere(square.notna().to_numpy()):
         share = square.iloc[row, column]
         mark = " •" if frozenset((square.index[row], square.columns[column])) in turned else ""
-        shade = "white" if abs(share - 0.5) > 0.3 else "black"
+        shade = "white" if abs(share - 0.5) > 0.4 else "black"
         axes.text(column, row, f"{100 * share:.0f}{mark}", ha="center", va="center", color=shade, fontsize=9)
     axes.set_xticks(range(size), square.columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), square.index)
