@@ -86,13 +86,16 @@ def power_figure(
     drawn, sides = plt.subplots(1, 2, figsize=(plots.WIDTH_INCHES + 1, 4.4), sharey=True)
     asked = {"splits": ([users], n_splits, users, "users"), "users": (n_users, [splits], splits, "splits")}
     for axes, (what, (of_users, of_splits, given, other)) in zip(sides, asked.items()):
+        ticks = n_splits if what == "splits" else n_users
         for (name, each), shade in zip(by_pair(components).items(), plots.CYCLE):
             table = power_table(each, [margin], of_users, of_splits, [seeds])
             axes.plot(table[what], table["detectable"], "o-", color=shade, markersize=4, label=name)
         axes.axhline(margin, color=plots.GREY, linestyle="--", linewidth=1.2)
-        axes.set(xscale="log", yscale="log", xlabel=f"Number of {what} ({given:,} {other})")
-        ticks = n_splits if what == "splits" else n_users
-        axes.set_xticks(ticks, [f"{each:,}" for each in ticks], fontsize=9, rotation=45 if max(ticks) > 999 else 0)
+        axes.annotate(
+            f"{margin:g}", (ticks[0], margin), (0, 4), textcoords="offset points", fontsize=9, color="#595959"
+        )
+        axes.set(xscale="log", yscale="log", xlabel=f"Number of {what}\n({given:,} {other}, {seeds} seeds)")
+        axes.set_xticks(ticks, [f"{each:,}" for each in ticks], fontsize=8)
         axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         axes.yaxis.set_major_locator(mpl.ticker.FixedLocator([0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05]))
         axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())

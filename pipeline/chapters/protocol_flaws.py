@@ -26,7 +26,7 @@ from recsys_core.statistics import percentile_interval, resampled_sums
 from recsys_core.train import Validation
 
 METRIC = "ndcg@10"
-HONEST, LEAK, ALL_ROWS = "held-out rows", "test rows train, too", "all rows train and are tested"
+HONEST, LEAK, ALL_ROWS = "held-out rows", "test rows also train", "all rows train and are tested"
 WHOLE, UNIFORM, POPULAR = "whole catalogue", "among 99, drawn evenly", "among 99, drawn by popularity"
 VALIDATED, ON_TEST = "epoch chosen on validation rows", "epoch chosen on test rows"
 HONEST_WAYS = (HONEST, WHOLE, VALIDATED)
@@ -123,7 +123,8 @@ def inflation(values: pd.DataFrame, honest: str) -> pd.DataFrame:
     lines = {}
     for name in values.columns.drop(honest):
         means = values[honest].mean(), values[name].mean()
-        lines[name] = [*means, means[1] / means[0], *percentile_interval(sums[name] / sums[honest])]
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a model that finds nothing no multiple is known
+            lines[name] = [*means, np.divide(means[1], means[0]), *percentile_interval(sums[name] / sums[honest])]
     return pd.DataFrame.from_dict(lines, orient="index", columns=["honest", "reported", "ratio", "low", "high"])
 
 
@@ -197,6 +198,8 @@ def inflation_figure(table: pd.DataFrame, shades: Mapping[str, str], title: str)
         row, shade = flaws.index(line["flaw"]) + shifts[line["model"]], shades[line["model"]]
         axes.hlines(row, line["low"], line["high"], color=shade, linewidth=3, alpha=0.45)
         axes.plot(line["ratio"], row, "o", color=shade, markersize=5.5)
+    for place in range(1, len(flaws)):
+        axes.axhline(place - 0.5, color="#DDDDDD", linewidth=0.6)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(flaws)), [flaw.replace(", ", ",\n") for flaw in flaws], fontsize=10)
