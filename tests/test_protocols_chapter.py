@@ -17,7 +17,7 @@ from recsys_core.models.gmf import GMF
 from recsys_core.models.linear import EASE
 from recsys_core.splits import loo_sampled, random_80_10_10
 
-N_USERS, N_MODELS = 200, 16
+N_USERS, N_MODELS = 200, 22
 NAMES = ["Popularity", *(f"model {place}" for place in range(1, N_MODELS))]
 
 
@@ -86,6 +86,11 @@ def test_a_population_that_is_no_smaller_or_too_small_is_left_out() -> None:
     assert list(board_agreement.populations(NAMES[:8], order)) == [
         board_agreement.ALL
     ]  # four are better than the popularity list
+
+
+def test_ten_of_twelve_are_not_called_the_ten_best() -> None:
+    found = board_agreement.populations(NAMES[:16], pd.Series(LEVELS, NAMES))
+    assert {name: len(each) for name, each in found.items()} == {board_agreement.ALL: 16, board_agreement.ABOVE: 12}
 
 
 def test_a_board_agrees_with_itself_as_far_as_chance_lets_it() -> None:
@@ -214,6 +219,7 @@ def test_the_agreement_is_said_with_the_numbers_of_the_table(agreed: pd.DataFram
     said = board_agreement.sentence(agreed)
     best = board_agreement.pairs_of(agreed)[board_agreement.BEST]
     assert f"({best.min():.2f} to {best.max():.2f})" in said and "nan" not in said
+    assert f"by {best.mean():.2f} over the ten best" in board_agreement.headline(agreed)
 
 
 COMPONENTS = pd.DataFrame(

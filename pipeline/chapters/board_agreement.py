@@ -25,6 +25,7 @@ from recsys_core.statistics import percentile_interval, resampled_sums
 ALL, ABOVE, BEST, DRAWN = "all models", "better than the popularity list", "the ten best", "ten at random"
 POPULATIONS = {ALL: plots.BLUE, ABOVE: plots.GREEN, BEST: plots.VERMILION, DRAWN: plots.GREY}
 N_BEST, LEAST, N_DRAWS = 10, 5, 1000
+LEAST_FOR_TEN = 15  # models, so that ten are another population than all
 
 
 def values_of(rows: Rows, metric: str) -> pd.DataFrame:
@@ -48,11 +49,12 @@ def populations(names: Sequence[str], order: pd.Series, popular: str = "Populari
     """Of models that stand on two boards: all, those better than popularity, and the ten best, by the values of `order`.
 
     Who is among the best is decided on one board for all pairs: to choose by both would make the two disagree. A population that
-    would be the same as a larger one, and one of fewer than five models, is left out.
+    would be the same as a larger one, and one of fewer than five models, is left out; so are the ten best of fewer than fifteen.
     """
     ranked = [name for name in order.sort_values(ascending=False).index if name in set(names)]
     above = [name for name in ranked if order[name] > order.get(popular, -np.inf)]
-    found = {ALL: list(names), ABOVE: above, BEST: above[:N_BEST]}
+    best = above[:N_BEST] if len(above) >= LEAST_FOR_TEN else []
+    found = {ALL: list(names), ABOVE: above, BEST: best}
     sizes = [len(each) for each in found.values()]
     fresh = [size not in sizes[:place] for place, size in enumerate(sizes)]
     return {name: each for (name, each), new in zip(found.items(), fresh) if new and len(each) >= LEAST}
@@ -89,7 +91,7 @@ def _pair(
         low, high = percentile_interval(spread)
         kendall = float(kendalltau(first, second).statistic)
         lines.append((population, len(names), float(spearman(first, second)), float(low), float(high), kendall))
-        if population == ALL and len(names) > N_BEST:
+        if population == ALL and len(names) >= LEAST_FOR_TEN:
             drawn = _among_ten(first, second)
             low, high = percentile_interval(drawn)
             lines.append((DRAWN, N_BEST, float(drawn.mean()), float(low), float(high), np.nan))
@@ -137,6 +139,7 @@ def matrix(table: pd.DataFrame, population: str = ALL) -> pd.DataFrame:
 def agreement_figure(table: pd.DataFrame, title: str) -> Figure:
     """A row for each pair of boards and each board with itself, a dot and its interval for each population."""
     pairs = list(dict.fromkeys(zip(table["one"], table["other"])))
+    n_different = sum(one != other for one, other in pairs)
     drawn, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 1.6 + 0.5 * len(pairs)))
     shifts = dict(zip(POPULATIONS, np.linspace(-0.27, 0.27, len(POPULATIONS))))
     for line in table.to_dict("records"):
@@ -145,11 +148,11 @@ def agreement_figure(table: pd.DataFrame, title: str) -> Figure:
         axes.hlines(row, line["low"], line["high"], color=shade, linewidth=2.5, alpha=0.45)
         axes.plot(line["spearman"], row, "o", color=shade, markersize=5.5)
         axes.annotate(str(line["models"]), (1.03, row), color=shade, fontsize=7.5, va="center", annotation_clip=False)
-    labels = [one if one == other else f"{one} ×\n{other}" for one, other in pairs]
+    labels = [f"{one} ×\n{'itself' if one == other else other}" for one, other in pairs]
     axes.set_yticks(range(len(pairs)), labels, fontsize=9)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     for place in range(1, len(pairs)):
-        axes.axhline(place - 0.5, color="black" if pairs[place][0] == pairs[place][1] else "#DDDDDD", linewidth=0.6)
+        axes.axhline(place - 0.5, color="black" if place == n_different else "#DDDDDD", linewidth=0.6)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(xlabel="Rank correlation (Spearman); at the right the number of models", title=title)
     axes.set_xlim(right=1.01)
@@ -165,21 +168,35 @@ def pairs_of(table: pd.DataFrame) -> pd.DataFrame:
     return different.pivot_table("spearman", ["one", "other"], "population")
 
 
+def headline(table: pd.DataFrame) -> str:
+    """How far boards agree over all models and among the ten best, in the pairs that know both."""
+    pairs = pairs_of(table)
+    if BEST not in pairs:
+        return f"Boards agree by {pairs[ALL].mean():.2f}"
+    means = pairs.dropna(subset=[BEST]).mean()
+    return f"Boards agree by {means[ALL]:.2f} over all models, by {means[BEST]:.2f} over the ten best"
+
+
 def sentence(table: pd.DataFrame) -> str:
-    """What `agreement` found: over all models, among the ten best, among ten at random, and what chance in users leaves."""
+    """What `agreement` found: over all models, among the ten best, among ten at random, and what chance in users leaves.
+
+    Two boards of one truth are expected to correlate as the geometric mean of their correlations with themselves (Spearman 1904,
+    American Journal of Psychology 15(1)).
+    """
     pairs = pairs_of(table)
     text = f"Between two boards the rank correlation is {_span(pairs[ALL])} over all models that stand on both."
     if BEST not in pairs:
         return text
     both = pairs.dropna(subset=[BEST])
-    boards = {name for pair in both.index for name in pair}
-    itself = table[(table["one"] == table["other"]) & (table["population"] == BEST) & table["one"].isin(boards)]
+    own = table[(table["one"] == table["other"]) & (table["population"] == BEST)].set_index("one")["spearman"]
+    ceilings = [np.sqrt(own[one] * own[other]) for one, other in both.index]
     means = both.mean()
     return (
-        f"{text} Of the {len(both)} pairs that share more than ten good models it is {means[ALL]:.2f} on average over all, "
+        f"{text} Of the {len(both)} pairs that share fifteen good models or more it is {means[ALL]:.2f} on average over all, "
         f"{means[DRAWN]:.2f} among ten at random and {means[BEST]:.2f} among the ten best ({_span(both[BEST])}): so much of the "
-        f"agreement is about who is weak. Among their ten best these boards would agree with themselves, on other users, by "
-        f"{_span(itself['spearman'])}."
+        f"agreement is about who is weak. Chance has its share in that. Among their ten best these boards would agree with "
+        f"themselves, on other users, by {_span(own)}, so that two of them that measured the same thing would be expected to agree "
+        f"by about {np.mean(ceilings):.2f}."
     )
 
 
