@@ -185,30 +185,35 @@ def test_a_model_that_cannot_rank_new_users_has_no_runs_with_them(tmp_path: Path
     assert model.wanted(places_of(reading, SPLITS)) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
-def parameters() -> dict[str, Any]:
-    """Of the multiverse; its models are those of the chapter on splits, too."""
-    chapters = [Study(ROOT).defaults(name) for name in ("49_splits", "52_multiverse")]
-    names = {name for given in chapters for part in ("solved", "descended") for name in given[part]}
-    return chapters[1] | {"models": names}
+CHAPTERS = ("49_splits", "52_multiverse")
 
 
-def test_stored_ranks_are_of_the_chapters_models_and_settings_and_hold_nothing_but_numbers(ml_100k: MovieLens) -> None:
-    given = parameters()
-    reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
+def models_of(chapter: str) -> set[str]:
+    given = Study(ROOT).defaults(chapter)
+    return {*given["solved"], *given["descended"]}
+
+
+def test_stored_ranks_are_of_models_of_a_chapter_and_hold_nothing_but_numbers() -> None:
     files = sorted((ROOT / FOLDER).rglob("*.parquet"))
-    assert files and {path.stem for path in files} <= given["models"]
-    places = places_of(reading, given["splits"])  # type: ignore[arg-type]
-    for path in files:
-        assert pq.read_schema(path).names == [COLUMN]
-        model = RankedModel(reading, path.stem, str(given["settings"]), str(given["device"]))
+    assert files and {path.stem for path in files} <= set.union(*map(models_of, CHAPTERS))
+    assert all(pq.read_schema(path).names == [COLUMN] for path in files)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_is_stored_of_a_chapters_model_is_of_its_settings_and_whole(chapter: str, ml_100k: MovieLens) -> None:
+    given = Study(ROOT).defaults(chapter)
+    reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
+    places = places_of(reading, given["splits"])
+    for name in models_of(chapter) & {path.stem for path in (ROOT / FOLDER).rglob("*.parquet")}:
+        model = RankedModel(reading, name, given["settings"], given["device"])
         found = model.ranks(places)
         assert all(len(twice) == len(places[at].split.test) for (at, _), twice in found.items())
-        assert len(found) == len(model.wanted(places)), f"{path} is stale: make store NOTEBOOK=52_multiverse"
+        assert len(found) == len(model.wanted(places)), f"{name} is stale: make store NOTEBOOK={chapter}"
 
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_stored_ranks_give_the_values_of_the_stored_runs(name: str, ml_100k: MovieLens) -> None:
-    reading = Experiments(replace(study(ROOT, "first").notebook, parameters=parameters()), ml_100k)
+    reading = Experiments(replace(study(ROOT, "first").notebook, parameters=Study(ROOT).defaults(CHAPTERS[1])), ml_100k)
     places = places_of(reading, [["random-80-10-10", {}, 1], ["loo-full", {}, 1], ["loo-sampled", {}, 1]])
     model = RankedModel(reading, name, "tuned", "cpu")
     for (at, _), twice in model.ranks(places).items():
@@ -220,7 +225,7 @@ def test_stored_ranks_give_the_values_of_the_stored_runs(name: str, ml_100k: Mov
 
 
 def test_ranks_made_anew_are_those_that_are_stored(ml_100k: MovieLens) -> None:
-    reading = Experiments(replace(study(ROOT, "first").notebook, parameters=parameters()), ml_100k)
+    reading = Experiments(replace(study(ROOT, "first").notebook, parameters=Study(ROOT).defaults(CHAPTERS[1])), ml_100k)
     model, places = RankedModel(reading, "ease", "tuned", "cpu"), places_of(reading, [["loo-full", {}, 1]])
     assert described(model.model)["model"] == "EASE"
     fresh = twice_ranks(model.model.fit(places[0].split.refit), places[0].split)

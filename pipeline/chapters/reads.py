@@ -13,6 +13,7 @@ TUNING, REFERENCES = "reports/stored/tuning", "reports/references.csv"
 TIMINGS, PEERS = "reports/timings.csv", "reports/timings_peers.csv"
 FILES = {  # what is called → what it reads
     "hyperparameters": TUNING,
+    "ranked": TUNING,
     "read_trials": TUNING,
     "tuning_gains": TUNING,
     "read_references": REFERENCES,
