@@ -13,8 +13,8 @@ from helpers import invented_movielens, make_interactions, random_interactions
 
 from pipeline.chapters import multiverse as m
 from pipeline.chapters.experiment import Experiments
-from pipeline.chapters.multiverse_models import RankedModel, lacking, places_of, values_of
 from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.ranked_models import RankedModel, lacking, places_of, values_of
 from pipeline.chapters.ranks import COLUMN, FOLDER, twice_ranks
 from pipeline.chapters.store import Store, described
 from pipeline.chapters.study import ROOT, Study

@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 
 from pipeline.chapters.experiment import Experiments
-from pipeline.chapters.multiverse_models import RankedModel, places_of
 from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.ranked_models import RankedModel, places_of
 from pipeline.chapters.study import ROOT, Study
 from pipeline.command import exit_status
 from recsys_core.datasets import load
