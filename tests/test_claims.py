@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from pipeline.chapters.claims import COLUMNS, Ledger, gathered, save_claims, share_confirmed, shown, tested
+from pipeline.chapters.claims import COLUMNS, Ledger, gathered, save_claims, share_confirmed, shown
+from pipeline.chapters.claims import tested as of_tested
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.study import ROOT, Study, code_cells
 from pipeline.chapters.verdicts import KINDS, NOT_TESTABLE_HERE, VERDICTS, of_fact, of_number
@@ -166,7 +167,7 @@ def test_a_claim_of_an_unknown_kind_is_refused(root, kind):
 def test_shares_are_of_the_claims_that_were_tested():
     words = ["confirmed", "partly", "refuted", "undecided", "not reproducible", "not testable here", "pending"]
     table = pd.DataFrame({"verdict": words})
-    assert tested(table)["verdict"].tolist() == words[:5] and share_confirmed(table) == 0.2
+    assert of_tested(table)["verdict"].tolist() == words[:5] and share_confirmed(table) == 0.2
     assert pd.isna(share_confirmed(table.tail(2))) and tuple(words) == VERDICTS
 
 

@@ -1,4 +1,4 @@
-"""Models whose rankings are measured in many ways: their ranks from the store, or trained once a split and seed where these are to be stored."""
+"""Models whose lists are measured in many ways: their ranks from the store, or trained once a split and seed to be stored."""
 
 from __future__ import annotations
 
