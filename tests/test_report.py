@@ -208,13 +208,13 @@ def test_minus_signs_and_per_cent_are_typeset_but_names_and_commands_are_not():
 
 
 STORED = (ROOT / "reports/report.md").read_text(encoding="utf-8")
-PROSE = re.sub(r"^```.*?^```$|^\|.*$|\]\([^)]*\)", "", STORED, flags=re.DOTALL | re.MULTILINE)
+PROSE = re.sub(r"^```.*?^```$|^\|[^\n]*$|\]\([^)]*\)", "", STORED, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_the_report_speaks_in_words_of_the_field():
     assert "`" not in PROSE and "so far" not in PROSE and "reports/" not in PROSE
     assert not re.findall(r"(?<![\w-])-\d", PROSE)
-    assert all(STORED.count(name) <= 1 for name in PROTOCOLS)
+    assert all(PROSE.count(name) <= 1 for name in PROTOCOLS)
 
 
 def test_the_report_names_every_figure_and_table_that_it_shows():
