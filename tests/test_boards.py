@@ -26,7 +26,15 @@ def ranked(model: str, value: float, settings: str = "tuned", family: str = "lin
     """Two seeds, twenty users around `value`."""
     labels = {"protocol": "random-80-10-10", "variant": None, "dataset": "ml-100k"} | more
     labels |= {"model": model, "settings": settings}
-    rows = {"seed": [0, 1], "metric": "ndcg@10", "value": value, "parameters": 7, "family": family, "role": ""}
+    rows = {
+        "seed": [0, 1],
+        "metric": "ndcg@10",
+        "value": value,
+        "parameters": 7,
+        "family": family,
+        "form": "linear",
+        "role": "",
+    }
     users = {"user": np.arange(20), "ndcg@10": value + np.linspace(-0.01, 0.01, 20)}
     return pd.DataFrame(rows).assign(**labels), pd.DataFrame(users).assign(**labels)
 
