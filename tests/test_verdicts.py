@@ -104,6 +104,15 @@ def test_a_comparison_of_users_brings_its_90_percent_interval_inside_of_the_95_p
     assert of_pair(found, "A", "B").word == "refuted" and of_pair(found, "A", "C").word == "confirmed"
 
 
+def test_the_lines_of_one_model_keep_their_own_90_percent_intervals() -> None:
+    rows = [{"model": name, "rival": "Z", "difference": 0.0, "low": -1.0, "high": 1.0, "p": 1.0} for name in "ABC"]
+    inner = pd.DataFrame({"low": [-0.1, -0.2, -0.3], "high": [0.1, 0.2, 0.3]})
+    found = Comparison(pd.DataFrame(rows).assign(verdict=""), "ndcg@10", 60, inner=inner)
+    assert [found.of(name).inner_interval(name, "Z") for name in "CB"] == [(-0.3, 0.3), (-0.2, 0.2)]
+    with pytest.raises(StudyError, match="B was not compared with Z"):
+        found.of("A").inner_interval("B", "Z")
+
+
 def test_runs_are_judged_by_the_t_interval_of_their_differences_adjusted_for_how_many_are_compared() -> None:
     gains = [0.010, 0.012, 0.014]  # mean .012, standard error .00115: t is 4.30 with 2 df, 10.9 for the 5th of four
     assert of_runs(gains, 0.005).word == "confirmed" and of_runs(gains, 0.005, n_compared=10).word == "undecided"

@@ -132,7 +132,7 @@ class Comparison:
         """The 90 % interval of one pair; None where it is not known."""
         if self.inner is None:
             return None
-        is_this = (self.lines["model"] == model) & (self.lines["rival"] == rival)
+        is_this = self.inner.index == self.line(model, rival).name  # of lines that were left out, `inner` knows more
         low, high = self.inner[is_this].to_numpy(float)[0]
         return float(low), float(high)
 
