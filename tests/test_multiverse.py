@@ -200,13 +200,11 @@ def test_stored_ranks_are_of_models_of_a_chapter_and_hold_nothing_but_numbers() 
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_what_is_stored_of_a_chapters_solved_models_is_of_their_settings_and_whole(
-    chapter: str, ml_100k: MovieLens
-) -> None:
+def test_what_is_stored_of_a_chapters_models_is_of_their_settings_and_whole(chapter: str, ml_100k: MovieLens) -> None:
     given = Study(ROOT).defaults(chapter)
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
     places = places_of(reading, given["splits"])
-    for name in given["solved"]:
+    for name in [*given["solved"], *given["descended"]]:
         model = RankedModel(reading, name, given["settings"], given["device"])
         found = model.ranks(places)
         assert all(len(twice) == len(places[at].split.test) for (at, _), twice in found.items())

@@ -87,7 +87,7 @@ def test_a_case_is_run_again_with_each_change_of_their_side(tmp_path: Path) -> N
 def test_every_peer_of_the_study_is_pinned_and_compared_with_models_that_exist(peer: Peer) -> None:
     assert "==" in peer.requirements[0]
     for case in peer.cases.values():
-        assert set(case) - {"threads"} == {"theirs", "ours", "measures", "goal"}
+        assert set(case) - {"threads", "rounds"} == {"theirs", "ours", "measures", "goal"}
         known = {"fit", "epoch", "memory", "rmse", "hit_ratio", "ndcg"}
         assert set(case["goal"]) <= set(case["measures"]) <= known
         for settings in case["ours"].values():

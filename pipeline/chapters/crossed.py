@@ -221,9 +221,18 @@ def differences(
         raise StudyError(f"{model} and {rival} were run with other seeds: pair their means over seeds instead.")
     cells = mine.index.union(theirs.index)
     one, other = (each.reindex(cells).to_numpy() for each in (mine, theirs))
-    rows = pd.DataFrame(one - other, index=cells).unstack(level=1)  # noqa: PD010
-    n_seeds = max(one.shape[1], other.shape[1])
-    return np.ascontiguousarray(rows.to_numpy().reshape(len(rows), n_seeds, -1).transpose(0, 2, 1))
+    return _crossed(pd.DataFrame(one - other, index=cells))
+
+
+def values(users: pd.DataFrame, model: str, metric: str, split: str = "variant", seed: str = "seed") -> np.ndarray:
+    """A model's own values, (U, S, R), of rows as for `differences`. Raises StudyError for several of a user, split and seed."""
+    return _crossed(_by_seed(users, model, metric, split, seed))
+
+
+def _crossed(table: pd.DataFrame) -> np.ndarray:
+    """(U, S, R) of a table with a row for each user and split, a column a seed."""
+    rows = table.set_axis(range(table.shape[1]), axis=1).unstack(level=1)  # noqa: PD010
+    return np.ascontiguousarray(rows.to_numpy().reshape(len(rows), table.shape[1], -1).transpose(0, 2, 1))
 
 
 def _by_seed(users: pd.DataFrame, model: str, metric: str, split: str, seed: str) -> pd.DataFrame:

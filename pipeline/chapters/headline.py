@@ -1,22 +1,14 @@
 """The first finding of the report: which form the leading models have, as a table, as a figure and in sentences.
 
-    standing = one_split(ranked.only("random-80-10-10"), "ndcg@10", notebook.root)
+    standing = over_splits(notebook.read_results("49_splits"), board, "ndcg@10", notebook.root)
     standing.answer(); standing.figure(); standing.table()
 
-The seam: sentences, figure and table read `Standing` alone. `one_split` makes it of one split, whose intervals are over users.
-A comparison over several splits makes the same `Standing` of its own table: `lines` with a row for each model on the board and the
-columns of `COLUMNS`, where value, low and high are a model's mean and interval, difference, least, most, p and verdict those of
-the model minus the reference (NaN and "" where it was not compared), and `basis` what the intervals are over.
-
-One model stands for the models of a family that have one form: the one whose search reached the highest value on validation rows.
-Test rows choose nothing. Of blends, which have no search, it is the one whose members reach the highest mean value there.
+Sentences, figure and table read `Standing` alone; where one comes from, and which model stands for a family, is in `standings`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from inspect import signature
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,19 +16,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
-from pipeline.chapters.boards import Rows, group_of
-from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, each_with, named
-from pipeline.chapters.tuned import tuning_gains
-from recsys_core.models.registry import SEARCHES
+from pipeline.chapters.boards import group_of
+from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, named
 from recsys_core.models.traits import FORMS
-from recsys_core.statistics import permutation_test
 
 COUNTS, LINEAR, BILINEAR, NON_LINEAR = FORMS
-REFERENCE, FLOOR_MODEL = "EASE", "Popularity"  # what each is compared with, and the list that everybody gets
+EQUIVALENT = "equivalent to"  # within the margin of a comparison over splits
+FLOOR_MODEL = "Popularity"  # the list that everybody gets
+SMALL = 0.0001  # a p-value below is not printed: tests are not exact so far out
 FIRST = 3  # models that the figure's title names at most
 COLUMNS = [
     *("model", "family", "form", "seeds", "spread", "value", "low", "high"),
-    *("difference", "least", "most", "p", "verdict", "stands"),
+    *("difference", "least", "most", "p", "verdict", "planned", "stands"),
 ]
 CALLED = {  # families in words, where the name in the results is too short
     "counts": "counts",
@@ -54,13 +45,13 @@ class Standing:
     """Models on a board, the best first, with what is known of each against the reference; see the module.
 
     Attributes:
-        lines: a row a model, columns `COLUMNS`; `spread` is the least and the most value of a seed, `stands` whether the model
-            stands for its family and form.
+        lines: a row a model, columns `COLUMNS`; `spread` is the least and the most value of a seed, `planned` whether the
+            comparison was fixed beforehand, `stands` whether the model stands for its family and form.
         metric: what value, low and high are of.
         reference: the model that the others are compared with.
         basis: what the intervals are over.
         n_compared: number of comparisons that the p-values are adjusted for.
-        floor: the least p that the test can give one comparison.
+        floor: the least p that the test can give one comparison, 0 where it has none.
     """
 
     lines: pd.DataFrame
@@ -88,8 +79,10 @@ class Standing:
     def p(self, value: float) -> str:
         """A p-value in words; one at the floor of the test is "≤" what the floor is worth after the adjustment."""
         most = self.floor * self.n_compared
-        if value <= most * 1.001:
+        if value <= most * 1.001 and self.floor:
             return f"p ≤ {most:.1g}"
+        if value < SMALL:
+            return f"p < {SMALL:.4f}"
         return f"p = {value:.2f}" if value >= 0.01 else f"p = {value:.1g}"
 
     def span(self, model: str) -> str:
@@ -102,6 +95,16 @@ class Standing:
         line = self.line(model)
         return f"{line['difference']:+.3f}, {line['least']:+.3f} to {line['most']:+.3f}, {self.p(line['p'])}"
 
+    def short(self) -> str:
+        """Whether hidden non-linear layers make better lists, by how the leaders that have one compare with the reference."""
+        hidden = self.leaders[self.leaders["form"] == NON_LINEAR]
+        if hidden.empty or not hidden["verdict"].all():
+            return "That was not compared in this run."
+        if (hidden["verdict"] == WORSE).all():
+            return "No, not on these data."
+        better = hidden.loc[hidden["verdict"] == BETTER, "model"]
+        return f"Yes, of {', '.join(better)}." if len(better) else "Not so that it could be told, on these data."
+
     def answer(self) -> list[str]:
         """The answer: who leads, where the first hidden non-linear layer stands, and how far seeds move it."""
         first, metric = self.lines.iloc[0], named(self.metric)
@@ -109,6 +112,7 @@ class Standing:
         leads = f"The highest mean {metric} has {first['model']}{bare} with {self.span(first['model'])}"
         if first["model"] != self.reference and self.reference in set(self.lines["model"]):
             pair = {UNDECIDED: "the test does not tell them apart", BETTER: "it is better", WORSE: "it is worse"}
+            pair[EQUIVALENT] = "they are the same within the margin"
             said = pair.get(first["verdict"], "they were not compared")
             leads += f"; {self.reference} has {self.span(self.reference)}, and {said} ({self.gap(first['model'])})"
         if not self.place:
@@ -141,6 +145,9 @@ class Standing:
         gaps = lines[["difference", "least", "most"]].itertuples(index=False)
         shown[compared] = [f"{d:+.3f} ({a:+.3f} – {b:+.3f})" if d == d else "" for d, a, b in gaps]
         shown["p (Holm)"] = [self.p(p).removeprefix("p = ").removeprefix("p ") if p == p else "" for p in lines["p"]]
+        if lines["planned"].any():
+            planned = np.where(lines["planned"], "fixed beforehand", "exploratory")
+            shown["Comparison"] = np.where(lines["verdict"] == "", "", planned)
         return shown
 
     def figure(self) -> Figure:
@@ -207,52 +214,3 @@ def _neural(line: pd.Series) -> bool:
 def in_words(family: str) -> str:
     """A family as a page calls it."""
     return CALLED.get(family, family)
-
-
-def one_split(rows: Rows, metric: str, root: Path, reference: str = REFERENCE) -> Standing:
-    """The standing of all models that one split has ranked, each leader compared with the reference user by user.
-
-    `rows` are those of one protocol. p is that of the paired permutation test, adjusted by Holm's method over the leaders.
-    """
-    board = rows.board(metric)
-    lines = board.rename(columns={metric: "value", f"{metric} low": "low", f"{metric} high": "high"})
-    lines["stands"] = lines["model"].isin(chosen(lines, validated(lines["model"].tolist(), metric, root)))
-    seeds = rows.results[rows.results["metric"] == metric].groupby("model")["value"].agg(["min", "max"])
-    lines["spread"] = [tuple(seeds.loc[model]) for model in lines["model"]]
-    first = lines["form"].eq(NON_LINEAR).to_numpy().argmax()
-    names = lines.loc[lines["stands"] | (lines.index == first) | (lines.index == 0), "model"].tolist()
-    compared = rows.compare(metric, each_with(names, [reference]), only_present=True)
-    pairs = compared.lines.set_index("model").rename(columns={"low": "least", "high": "most"})
-    lines = lines.join(pairs[["difference", "least", "most", "p", "verdict"]], on="model")
-    lines["verdict"] = lines["verdict"].fillna("")
-    return Standing(lines[COLUMNS], metric, reference, "users on one split", len(pairs), floor_of_the_test())
-
-
-def floor_of_the_test() -> float:
-    """The least p that the paired permutation test can give: that of a difference which no drawn assignment of signs reaches."""
-    return 1 / (10 * (signature(permutation_test).parameters["n_resamples"].default // 10) + 1)
-
-
-def validated(models: list[str], metric: str, root: Path) -> pd.Series:
-    """What each model's search reached on validation rows by `metric`, or minus the RMSE by which a model for stars was searched.
-
-    Of a blend it is the mean of its members' values, of a model that was not searched NaN.
-    """
-    found = pd.concat([tuning_gains(root, metric)["best"], -tuning_gains(root, "rmse")["best"]])
-    best = found.rename(lambda name: SEARCHES[name].title if name in SEARCHES else name)
-    parts = {model: model.partition(": ")[2].split(" + ") for model in models}
-    values = {
-        model: best.reindex(each if len(each) > 1 else [model]).mean(skipna=False) for model, each in parts.items()
-    }
-    return pd.Series(values, dtype=float)
-
-
-def chosen(lines: pd.DataFrame, values: pd.Series) -> list[str]:
-    """The model with the highest validation value of each family and form, one of all blends; without such a value there is none.
-
-    `lines` has model, family and form.
-    """
-    blends = lines["model"].str.contains(": .+ \\+ ")
-    known = lines.assign(validated=lines["model"].map(values), form=lines["form"].mask(blends, "blend"))
-    best = known.dropna(subset="validated").sort_values("validated", ascending=False, kind="stable")
-    return best.drop_duplicates(["family", "form"])["model"].tolist()

@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
 from pipeline.chapters.comparisons import named
-from pipeline.chapters.crossed import LEVEL, MARGIN, compare_family, differences
+from pipeline.chapters.crossed import LEVEL, MARGIN, compare_family, differences, expected_difference, values
 from pipeline.chapters.crossed_components import variance_components
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+FAR = 4  # medians from 0, beyond which a difference is not drawn to scale
 SHADES = {BETTER: plots.BLUE, WORSE: plots.VERMILION, EQUIVALENT: plots.GREEN, UNDECIDED: plots.GREY}
 
 
@@ -37,6 +38,23 @@ def seed_spread(users: pd.DataFrame, metric: str) -> pd.Series:
     means = users.astype({metric: float}).groupby(["model", "split", "seed"])[metric].mean()
     variances = means.groupby(["model", "split"]).var(ddof=1).groupby("model").mean()
     return variances.pow(0.5).rename("sd over seeds")
+
+
+def levels(users: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Each model's expected value with its 95 % interval over users, splits and seeds, a line a model, the best first.
+
+    Columns: mean, low, high, seeds, and "least of a seed" and "most of a seed", each the mean of one seed over all splits.
+    """
+    lines = {}
+    for name in users["model"].unique():
+        cells = values(users, name, metric, "split")
+        found, by_seed = expected_difference(cells), np.nanmean(cells, axis=(0, 1))
+        low, high = found.interval()
+        lines[name] = {"mean": found.estimate, "low": low, "high": high, "seeds": len(by_seed)}
+        lines[name] |= {"least of a seed": by_seed.min(), "most of a seed": by_seed.max()}
+    columns = ["mean", "low", "high", "seeds", "least of a seed", "most of a seed"]
+    table = pd.DataFrame.from_dict(lines, "index", columns=columns).rename_axis("model")
+    return table.sort_values("mean", ascending=False)
 
 
 def against(
@@ -94,20 +112,30 @@ def figure(
     """Each model minus the rival: the mean with its interval over users, splits and seeds, and a small dot for each split.
 
     `table` is that of `against`, `by_split` that of `split_means` with the rival in it. The band is the margin of equivalence.
+    What is more than `FAR` times as far from 0 as the median is an arrow at the edge with its number.
     """
     rows = table.sort_values("difference", ascending=False)
+    near = rows["difference"].abs() <= FAR * rows["difference"].abs().median()
+    reach = float(max(rows.loc[near, "high"].max(), margin) - rows.loc[near, "low"].min())
+    edges = {
+        -1: rows.loc[near, "low"].min() - 0.12 * reach,
+        1: max(rows.loc[near, "high"].max(), margin) + 0.12 * reach,
+    }
     apart = by_split.loc[rows.index] - by_split.loc[rival]
     drawn, axes = plt.subplots(figsize=(plots.WIDTH_INCHES, 1.9 + 0.36 * len(rows)))
     axes.axvspan(-margin, margin, color="#E6E6E6", zorder=0)
     axes.axvline(0, color="black", linewidth=1)
     for place, line in enumerate(rows.to_dict("records")):
-        shade = SHADES[line["verdict"]]
+        shade, value = SHADES[line["verdict"]], line["difference"]
+        if not near.iloc[place]:
+            plots.at_the_edge(axes, value, edges[-1 if value < 0 else 1], place, shade)
+            continue
         axes.plot(apart.iloc[place], np.full(apart.shape[1], place + 0.24), "o", color=shade, markersize=3, alpha=0.6)
         axes.hlines(place, line["low"], line["high"], color=shade, linewidth=3, alpha=0.6)
-        axes.plot(line["difference"], place, "o", color=shade, markersize=7)
+        axes.plot(value, place, "o", color=shade, markersize=7)
     axes.set_yticks(range(len(rows)), rows.index)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set(title=title, xlabel=f"{named(metric)}, minus that of {rival}")
+    axes.set(title=title, xlabel=f"{named(metric)}, minus that of {rival}", xlim=(edges[-1], edges[1]))
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
     _legend(drawn, rows["verdict"], margin)

@@ -167,23 +167,21 @@ def differences(parts: Mapping[str, pd.DataFrame], shades: Mapping[str, str], ti
                 axes.plot(line[["low", "high"]].astype(float), [row, row], color=shade, linewidth=2.5)
                 axes.plot(value, row, mark, color=shade, markersize=6, markeredgecolor="white", markeredgewidth=0.8)
             else:
-                side = -1 if value < 0 else 1
-                axes.plot(edges[side], row, "<" if side < 0 else ">", color=shade, markersize=7, clip_on=False)
-                axes.annotate(
-                    f"{value:.3f}".replace("-", "−"),
-                    (edges[side], row),
-                    (-8 * side, 0),
-                    textcoords="offset points",
-                    fontsize=9,
-                    va="center",
-                    ha="left" if side < 0 else "right",
-                )
+                at_the_edge(axes, value, edges[-1 if value < 0 else 1], row, shade)
     axes.set_yticks(range(len(names)), names)
     _as_list(axes, len(names), title, x_label, margin=0)
     axes.set_xlim(edges[-1], max(edges[1], 0.03 * reach))
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(parts))
     return figure
+
+
+def at_the_edge(axes: Axes, value: float, edge: float, row: float, shade: str) -> None:
+    """A difference that lies too far out, as an arrow at the edge on its side with its number beside it."""
+    side = -1 if value < 0 else 1
+    axes.plot(edge, row, "<" if side < 0 else ">", color=shade, markersize=7, clip_on=False)
+    said, shift, ends = f"{value:.3f}".replace("-", "−"), (-8 * side, 0), {-1: "left", 1: "right"}
+    axes.annotate(said, (edge, row), shift, textcoords="offset points", fontsize=9, va="center", ha=ends[side])
 
 
 def ratios(table: pd.DataFrame, title: str, x_label: str) -> Figure:

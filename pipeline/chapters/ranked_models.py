@@ -14,8 +14,10 @@ from pipeline.chapters.fits import with_chosen
 from pipeline.chapters.multiverse import Place, Specification, measured, specifications
 from pipeline.chapters.ranks import RankFile, Run, twice_ranks
 from pipeline.chapters.store import Identity, Selection
+from pipeline.chapters.study import TUNED_WIDELY
+from pipeline.chapters.tuned import read_trials
 from recsys_core.models.base import Recommender
-from recsys_core.models.registry import MODELS, SEARCHES
+from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
 from recsys_core.protocols import PROTOCOLS
 from recsys_core.splits import Split
 
@@ -30,16 +32,30 @@ class RankedModel:
     """
 
     def __init__(self, study: Experiments, name: str, settings: str, device: str) -> None:
-        """`name` is that of a search or of a model without one; `settings` see `Notebook.hyperparameters`."""
+        """`name` is that of a search or of a model without one; `settings` see `Notebook.hyperparameters`.
+
+        A search that there is in a wide space alone is tuned widely.
+        """
         self.study, self.name = study, name
-        search = SEARCHES.get(name)
+        self.settings = TUNED_WIDELY if name in WIDE_SEARCHES.keys() - SEARCHES.keys() else settings
+        search = (WIDE_SEARCHES if self.settings == TUNED_WIDELY else SEARCHES).get(name)
         kind, chosen = MODELS[name] if search is None else search.kind, {}
         if search is not None:
-            chosen = search.fixed | study.hyperparameters(name, settings)
+            chosen = search.fixed | study.hyperparameters(name, self.settings)
         self.title = kind.title if search is None else search.title
         self.family, self.is_searched = kind.family, search is not None
         takes_device = "device" in {each.name for each in fields(kind)}  # type: ignore[arg-type]
         self.model: Recommender = kind(**chosen | ({"device": device} if takes_device else {}))
+
+    @property
+    def form(self) -> str:
+        """What its settings make of it, one of `traits.FORMS`."""
+        return self.model.own_traits.form
+
+    @property
+    def validated(self) -> float:
+        """What its search reached on validation rows. Raises StudyError for a model that was not searched."""
+        return float(read_trials(self.study.notebook.root, self.name, self.settings == TUNED_WIDELY)["value"])
 
     def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
         """Place and seed of all runs: those of splits whose users the model can rank, one seed of a model without chance."""

@@ -6,7 +6,7 @@ A peer is one script in this folder that defines
 - `CASES`: by name, what is compared: `theirs` (settings handed to the script), `ours` (by label, settings handed to `study.py`),
   `measures` (see `__main__`; those of lists where it has none), and `goal`, by measure the ratio theirs / ours to reach, if there
   is one; where it has `threads`, so many are used, and its times are wall times; `changed`, by label, further settings of theirs
-  with which it is run again under the longer name.
+  with which it is run again under the longer name; `rounds`, where rounds are seeds and five leave it undecided.
   Settings may name as `rows` a file to fit on instead of a fold, one of those in `rows.FILES`;
 - `prepare(folder, fold, settings)`, which reads these files and returns what to time (`fit`), a function for what the model says of
   the test rows (or None), and the number of epochs that `fit` trains. `fold` counts from 1, and is a seed where there are no folds.

@@ -141,7 +141,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Run the cases of a peer, those with `only` in their name, and return a row for each measure: theirs, ours and their ratio.
 
-    What cannot be run of ours, such as settings that have not been searched for, is said and left out.
+    A case with `rounds` of its own has these, unless fewer than `N_FOLDS` are asked for here. What cannot be run of ours, such as
+    settings that have not been searched for, is said and left out.
     """
     rows = []
     for name, case in peer.cases.items():
@@ -154,7 +155,8 @@ def compare(
             labels["device"] = f"cpu, {threads} threads"
         theirs: list[Measured] = []
         own: dict[str, list[Measured]] = {label: [] for label in case["ours"]}
-        for fold in range(1, rounds + 1):
+        asked = case.get("rounds", rounds) if rounds == N_FOLDS else rounds
+        for fold in range(1, asked + 1):
             theirs.append(run(python, peer.script, folder, fold, case["theirs"], threads))
             for label, settings in case["ours"].items():
                 if label in own:
@@ -166,7 +168,7 @@ def compare(
         for label, measured in own.items():
             for measure in case["measures"]:
                 row = {"what": name, "settings": label, "measure": measure, "goal": case["goal"].get(measure)}
-                rows.append(row | _summary(measure, theirs, measured, threads) | {"rounds": rounds} | labels)
+                rows.append(row | _summary(measure, theirs, measured, threads) | {"rounds": asked} | labels)
     return rows
 
 
