@@ -1,9 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.chapters import headline
-from pipeline.chapters.headline import BILINEAR, COLUMNS, COUNTS, LINEAR, NON_LINEAR, Standing, chosen
+from pipeline.chapters import over_splits, standings
+from pipeline.chapters.headline import BILINEAR, COLUMNS, COUNTS, EQUIVALENT, LINEAR, NON_LINEAR, Standing
+from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.results import long_format
+from pipeline.chapters.standings import chosen
+from pipeline.chapters.study import ROOT
 from recsys_core.statistics import permutation_test
 
 
@@ -14,6 +20,7 @@ def line(model, family, form, value, stands=True, **more):
         "low": value - 0.02,
         "high": value + 0.02,
         "verdict": "",
+        "planned": False,
     }
     unknown = dict.fromkeys(["difference", "least", "most", "p"], np.nan)
     return {"model": model, "family": family, "form": form, "value": value, "stands": stands} | known | unknown | more
@@ -70,4 +77,67 @@ def test_validation_and_not_test_chooses_the_model_of_a_family_and_form():
 
 def test_the_floor_is_the_least_p_that_the_test_gives():
     far = np.arange(50.0)
-    assert permutation_test(far, far - 1) == pytest.approx(headline.floor_of_the_test())
+    assert permutation_test(far, far - 1) == pytest.approx(standings.floor_of_the_test())
+
+
+def rows_of(model, shift, n_seeds, generator):
+    """Users' values on three splits, those of all models around .3 and shifted."""
+    parts = [
+        pd.DataFrame({"model": model, "split": split, "seed": seed, "user": range(200)})
+        for split in (1, 3, 4)
+        for seed in range(n_seeds)
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(**{"ndcg@10": 0.3 + shift + generator.normal(0, 0.02, len(rows))})
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    """A notebook that reads a chapter over splits, in which the factors of NeuMF are far behind DLAE and EASE is beside it."""
+    shifts = {"DLAE": (0.0, 1), "EASE": (-0.001, 1), "NeuMF": (-0.06, 3), "Popularity": (-0.2, 1)}
+    generator = np.random.default_rng(0)
+    users = pd.concat([rows_of(name, *each, generator) for name, each in shifts.items()], ignore_index=True)
+    tables = {
+        "levels": over_splits.levels(users, "ndcg@10"),
+        "primary": over_splits.against(users, "DLAE", ["NeuMF"], "ndcg@10"),
+        "explored": over_splits.against(users, "DLAE", ["EASE", "Popularity"], "ndcg@10"),
+    }
+    notebook = Notebook("49_splits", {}, "study", tmp_path / "reports", tmp_path / "figures", ROOT, "first")
+    numbers = {name: table.select_dtypes(["number", "bool"]) for name, table in tables.items()}
+    notebook.save_results(long_format({"n_splits": 3, "n_seeds": 3}, numbers))
+    return notebook, tables
+
+
+def test_a_chapter_over_splits_makes_a_standing(chapter):
+    notebook, tables = chapter
+    found = standings.over_splits(notebook, "49_splits", "ndcg@10")
+    assert (found.reference, found.n_compared, found.basis) == ("DLAE", 1, "users, 3 splits and 3 seeds")
+    assert found.lines["model"].tolist() == ["DLAE", "EASE", "NeuMF", "Popularity"]
+    assert found.lines.set_index("model")["form"].to_dict() == {
+        "DLAE": LINEAR,
+        "EASE": LINEAR,
+        "NeuMF": NON_LINEAR,
+        "Popularity": COUNTS,
+    }
+    behind = found.line("NeuMF")
+    assert behind["p"] == pytest.approx(tables["primary"].loc["NeuMF", "p adjusted"], abs=1e-6) and behind["planned"]
+    assert behind["least"] == pytest.approx(tables["primary"].loc["NeuMF", "low"], abs=1e-6)
+    assert found.line("EASE")["verdict"] == EQUIVALENT and not found.line("EASE")["planned"]
+    low, high = behind["spread"]
+    assert low < tables["levels"].loc["NeuMF", "mean"] < high and behind["seeds"] == 3
+
+
+def test_the_short_answer_is_that_of_the_leaders_with_a_hidden_layer(chapter):
+    found = standings.over_splits(chapter[0], "49_splits", "ndcg@10")
+    assert found.short() == "No, not on these data."
+    assert "p < 0.0001" in found.answer()[1] and found.table()["Comparison"].tolist() == ["", "fixed beforehand"]
+    ahead = found.lines.assign(verdict=found.lines["verdict"].replace({"worse than": "better than"}))
+    assert replace(found, lines=ahead).short() == "Yes, of NeuMF."
+    level = found.lines.assign(verdict=found.lines["verdict"].replace({"worse than": EQUIVALENT}))
+    assert replace(found, lines=level).short() == "Not so that it could be told, on these data."
+
+
+def test_without_several_splits_there_is_no_standing_over_them(tmp_path):
+    notebook = Notebook("49_splits", {}, "study", tmp_path / "reports", tmp_path / "figures", ROOT, "first")
+    notebook.save_results(long_format({"n_splits": 0}, {}))
+    assert standings.over_splits(notebook, "49_splits", "ndcg@10") is None

@@ -123,7 +123,7 @@ def test_without_ranks_there_is_a_sentence_and_an_empty_figure() -> None:
 
 
 def test_a_model_without_chance_stands_beside_every_seed_and_splits_that_one_lacks_are_left_out() -> None:
-    places = [m.Place(make_split(name, ROWS), name, 2) for name in ("loo-full", "strong-generalization")]
+    places = [m.Place(make_split(name, ROWS), name, (0, 1)) for name in ("loo-full", "strong-generalization")]
     shapes = [(len(m.specifications(p.split)), len(np.unique(p.split.test.users))) for p in places]
     draws = np.random.default_rng(0)
     one = {(at, 0): draws.random(shapes[at]) for at in (0, 1)}
@@ -214,7 +214,7 @@ def test_what_is_stored_of_a_chapters_models_is_of_their_settings_and_whole(chap
 @pytest.mark.parametrize("name", SOLVED)
 def test_stored_ranks_give_the_values_of_the_stored_runs(name: str, ml_100k: MovieLens) -> None:
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=Study(ROOT).defaults(CHAPTERS[1])), ml_100k)
-    places = places_of(reading, [["random-80-10-10", {}, 1], ["loo-full", {}, 1], ["loo-sampled", {}, 1]])
+    places = places_of(reading, [["random-80-10-10", {}, [0]], ["loo-full", {}, [0]], ["loo-sampled", {}, [0]]])
     model = RankedModel(reading, name, "tuned", "cpu")
     for (at, _), twice in model.ranks(places).items():
         split = places[at].split

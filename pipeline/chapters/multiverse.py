@@ -44,11 +44,11 @@ LEVEL = 0.95
 
 
 class Place(NamedTuple):
-    """A split with what it is called in tables, and how many seeds of a model that draws at random are ranked on it."""
+    """A split with what it is called in tables, and the seeds with which a model that draws at random is trained for it."""
 
     split: Split
     label: str
-    n_seeds: int
+    seeds: tuple[int, ...]
 
 
 class Specification(NamedTuple):
@@ -288,7 +288,7 @@ def about(places: Sequence[Place]) -> pd.DataFrame:
             "users": len(np.unique(place.split.test.users)),
             "test rows": len(place.split.test),
             "ways to measure": len(specifications(place.split)),
-            "seeds": place.n_seeds,
+            "seeds": len(place.seeds),
         }
         for place in places
     ]

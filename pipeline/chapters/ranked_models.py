@@ -58,13 +58,16 @@ class RankedModel:
         return float(read_trials(self.study.notebook.root, self.name, self.settings == TUNED_WIDELY)["value"])
 
     def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
-        """Place and seed of all runs: those of splits whose users the model can rank, one seed of a model without chance."""
+        """Place and seed of all runs: those of splits whose users the model can rank, seed 0 alone of a model without chance."""
         traits = self.model.own_traits
         ranked = [at for at, place in enumerate(places) if traits.folds_in or not place.split.held_out]
-        return [(at, seed) for at in ranked for seed in range(places[at].n_seeds if traits.stochastic else 1)]
+        return [(at, seed) for at in ranked for seed in (places[at].seeds if traits.stochastic else (0,))]
 
     def ranks(self, places: Sequence[Place]) -> dict[tuple[int, int], np.ndarray]:
-        """What is stored of the wanted runs, after training what is not where the policy says so."""
+        """What is stored of the wanted runs, after training what is not where the policy says so.
+
+        By place and, from 0, the number of the seed among those of its place: which number it has elsewhere means nothing there.
+        """
         identities = [self.study.runs.identity(self.model, place.split) for place in places]
         file = RankFile(self.study.notebook.root, self.name, identities[0])
         found, wanted = file.runs(), self.wanted(places)
@@ -76,7 +79,8 @@ class RankedModel:
                     file.add(identity, run)
         if file.path.exists():
             self.study.notebook.uses("", file.path)
-        stored = {(at, seed): found.get((identities[at].split, seed)) for at, seed in wanted}
+        numbers = [places[at].seeds.index(seed) if self.model.own_traits.stochastic else 0 for at, seed in wanted]
+        stored = {(at, k): found.get((identities[at].split, seed)) for (at, seed), k in zip(wanted, numbers)}
         return {key: run.twice for key, run in stored.items() if run is not None}
 
     def _trained(
@@ -97,11 +101,11 @@ class RankedModel:
 
 
 def places_of(study: Experiments, splits: Sequence[Sequence[Any]]) -> list[Place]:
-    """The splits of a notebook's parameter: [protocol, its options, number of seeds] each."""
+    """The splits of a notebook's parameter: [protocol, its options, seeds] each."""
     found = []
-    for protocol, options, n_seeds in splits:
+    for protocol, options, seeds in splits:
         label = ", ".join(f"{name} {value}" for name, value in options.items())
-        found.append(Place(PROTOCOLS[protocol].split(study.rows, **options), label or "one split", n_seeds))
+        found.append(Place(PROTOCOLS[protocol].split(study.rows, **options), label or "one split", tuple(seeds)))
     return found
 
 
@@ -123,7 +127,7 @@ def values_of(models: Sequence[RankedModel], places: Sequence[Place]) -> dict[st
 
 
 def users_of(models: Sequence[RankedModel], places: Sequence[Place], asked: Specification, column: str) -> pd.DataFrame:
-    """Users' values of one specification: columns model, split (the place's label), seed, user, `column`.
+    """Users' values of one specification: columns model, split (the place's label), seed (its number there), user, `column`.
 
     Models of which a wanted run is not stored are left out.
     """

@@ -47,7 +47,8 @@ def over_splits(notebook: Notebook, chapter: str, metric: str) -> Standing | Non
     lines["stands"] = lines["model"].isin(chosen(lines, validated(lines["model"].tolist(), metric, notebook.root)))
     pairs = pd.concat([tables[name].assign(planned=name == "primary") for name in ("primary", "explored")])
     pairs["verdict"] = [CALLED[splits.verdict(line)] for _, line in pairs.iterrows()]
-    lines = lines.join(pairs.rename(columns=PAIR)[["difference", *PAIR.values(), "verdict", "planned"]], on="model")
+    kept = pairs[["difference", *PAIR, "verdict", "planned"]].rename(columns=PAIR)
+    lines = lines.drop(columns=["least of a seed", "most of a seed"]).join(kept, on="model")
     reference = next(title for title in lines["model"] if title not in pairs.index)
     lines = lines.fillna({"verdict": "", "planned": False})
     lines = lines.sort_values("value", ascending=False, ignore_index=True)
