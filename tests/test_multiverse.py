@@ -135,10 +135,10 @@ def test_a_model_without_chance_stands_beside_every_seed_and_splits_that_one_lac
 
 
 SPLITS = [
-    ["random-80-10-10", {"tenth": 1}, 2],
-    ["loo-full", {}, 2],
-    ["loo-sampled", {}, 2],
-    ["user-holdout", {"fold_in": 0.8}, 1],
+    ["random-80-10-10", {"tenth": 1}, [0, 1]],
+    ["loo-full", {}, [0, 1]],
+    ["loo-sampled", {}, [0, 1]],
+    ["user-holdout", {"fold_in": 0.8}, [0]],
 ]
 
 
@@ -226,7 +226,7 @@ def test_stored_ranks_give_the_values_of_the_stored_runs(name: str, ml_100k: Mov
 
 def test_ranks_made_anew_are_those_that_are_stored(ml_100k: MovieLens) -> None:
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=Study(ROOT).defaults(CHAPTERS[1])), ml_100k)
-    model, places = RankedModel(reading, "ease", "tuned", "cpu"), places_of(reading, [["loo-full", {}, 1]])
+    model, places = RankedModel(reading, "ease", "tuned", "cpu"), places_of(reading, [["loo-full", {}, [0]]])
     assert described(model.model)["model"] == "EASE"
     fresh = twice_ranks(model.model.fit(places[0].split.refit), places[0].split)
     assert (fresh == model.ranks(places)[0, 0]).mean() > 0.99  # another processor may swap neighbours

@@ -22,6 +22,7 @@ from recsys_core.models.traits import FORMS
 
 COUNTS, LINEAR, BILINEAR, NON_LINEAR = FORMS
 EQUIVALENT = "equivalent to"  # within the margin of a comparison over splits
+TOLD = {UNDECIDED: "the test does not tell them apart", EQUIVALENT: "they are the same within the margin"}
 FLOOR_MODEL = "Popularity"  # the list that everybody gets
 SMALL = 0.0001  # a p-value below is not printed: tests are not exact so far out
 FIRST = 3  # models that the figure's title names at most
@@ -107,16 +108,11 @@ class Standing:
 
     def answer(self) -> list[str]:
         """The answer: who leads, where the first hidden non-linear layer stands, and how far seeds move it."""
-        first, metric = self.lines.iloc[0], named(self.metric)
-        bare = ", without a hidden layer," if _neural(first) and first["form"] != NON_LINEAR else ""
-        leads = f"The highest mean {metric} has {first['model']}{bare} with {self.span(first['model'])}"
-        if first["model"] != self.reference and self.reference in set(self.lines["model"]):
-            pair = {UNDECIDED: "the test does not tell them apart", BETTER: "it is better", WORSE: "it is worse"}
-            pair[EQUIVALENT] = "they are the same within the margin"
-            said = pair.get(first["verdict"], "they were not compared")
-            leads += f"; {self.reference} has {self.span(self.reference)}, and {said} ({self.gap(first['model'])})"
+        leads = self._leads()
         if not self.place:
-            return [f"{leads}.", "No model of this run has a hidden non-linear layer."]
+            return [leads, "No model of this run has a hidden non-linear layer."]
+        if self.place == 1:
+            return [leads, "That model has a hidden non-linear layer."]
         before, model = self.lines.iloc[: self.place - 1], self.lines.iloc[self.place - 1]
         with_form = before["form"].value_counts().reindex([LINEAR, BILINEAR, COUNTS]).dropna()
         of_forms = ", ".join(f"{count:.0f} {form}" for form, count in with_form.items())
@@ -129,8 +125,22 @@ class Standing:
         if model["verdict"]:
             text += f", {model['verdict']} {self.reference} ({self.gap(model['model'])})"
         least, most = model["spread"]
-        seeds = f" Its {model['seeds']} seeds alone lie between {least:.3f} and {most:.3f}." if least < most else ""
-        return [f"{leads}.", f"{text}.{seeds}"]
+        seeds = f" On one split its {model['seeds']} seeds alone lie between {least:.3f} and {most:.3f}."
+        return [leads, f"{text}.{seeds if least < most else ''}"]
+
+    def _leads(self) -> str:
+        """Who leads, beside the reference, or where that is the reference itself beside the first model of a neural family."""
+        first = self.lines.iloc[0]
+        leads = f"The highest mean {named(self.metric)} has {_introduced(first)} with {self.span(first['model'])}"
+        among = self.lines if first["model"] == self.reference else self.lines[self.lines["model"] == self.reference]
+        others = [line for _, line in among.iterrows() if line["model"] == self.reference or _neural(line)]
+        other = next((line for line in others if line["model"] != first["model"]), None)
+        if other is None:
+            return f"{leads}."
+        pair, who = (other, "it") if first["model"] == self.reference else (first, "the first")
+        told = {BETTER: f"{who} is better", WORSE: f"{who} is worse", "": "they were not compared"} | TOLD
+        gap = f" ({self.gap(pair['model'])})" if pair["verdict"] else ""
+        return f"{leads}; {_introduced(other)} has {self.span(other['model'])}, and {told[pair['verdict']]}{gap}."
 
     def table(self) -> pd.DataFrame:
         """The leaders as texts, for a page."""
@@ -204,6 +214,13 @@ class Standing:
                 color="0.4",
                 va="top",
             )
+
+
+def _introduced(line: pd.Series) -> str:
+    """A model with what its name does not say: that one of a neural family has no hidden layer."""
+    return (
+        f"{line['model']}, without a hidden layer," if _neural(line) and line["form"] != NON_LINEAR else line["model"]
+    )
 
 
 def _neural(line: pd.Series) -> bool:

@@ -43,15 +43,16 @@ def seed_spread(users: pd.DataFrame, metric: str) -> pd.Series:
 def levels(users: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Each model's expected value with its 95 % interval over users, splits and seeds, a line a model, the best first.
 
-    Columns: mean, low, high, seeds, and "least of a seed" and "most of a seed", each the mean of one seed over all splits.
+    Columns: mean, low, high, seeds (of a split), and "least of a seed" and "most of a seed", the mean over splits of what the seeds
+    of a split reach at least and at most.
     """
     lines = {}
     for name in users["model"].unique():
         cells = values(users, name, metric, "split")
-        found, by_seed = expected_difference(cells), np.nanmean(cells, axis=(0, 1))
+        found, by_seed = expected_difference(cells), np.nanmean(cells, axis=0)  # (S, R)
         low, high = found.interval()
-        lines[name] = {"mean": found.estimate, "low": low, "high": high, "seeds": len(by_seed)}
-        lines[name] |= {"least of a seed": by_seed.min(), "most of a seed": by_seed.max()}
+        lines[name] = {"mean": found.estimate, "low": low, "high": high, "seeds": by_seed.shape[1]}
+        lines[name] |= {"least of a seed": by_seed.min(axis=1).mean(), "most of a seed": by_seed.max(axis=1).mean()}
     columns = ["mean", "low", "high", "seeds", "least of a seed", "most of a seed"]
     table = pd.DataFrame.from_dict(lines, "index", columns=columns).rename_axis("model")
     return table.sort_values("mean", ascending=False)
