@@ -183,21 +183,26 @@ def openings(store: Store, split: Split) -> dict[str, pd.DataFrame]:
 
 
 def figure(lines: pd.DataFrame, title: str, metrics: Sequence[str] = MEASURED) -> Figure:
-    """Ours as a dot with its interval, the published value as a line across its band, one row a model and source."""
+    """Ours minus the published value, a dot with its interval and the band, one row a model and source; the value stands beside."""
     rows = list(dict.fromkeys(zip(lines["model"], lines["source"])))
     figure, sides = plt.subplots(1, 2, figsize=(plots.WIDTH_INCHES, 1.9 + 0.42 * len(rows)), sharey=True)
     for axes, metric in zip(sides, metrics):
         for line in lines[lines["metric"] == metric].to_dict("records"):
             row, shade = rows.index((line["model"], line["source"])), VERDICTS[line["verdict"]]
+            published = line["published"]
             if line["verdict"] != CONTEXT:
-                axes.barh(row, line["most"] - line["least"], left=line["least"], color="#E6E6E6", height=0.7)
-            axes.plot([line["published"]] * 2, [row - 0.35, row + 0.35], color="black", linewidth=1.8)
-            axes.hlines(row, line["low"], line["high"], color=shade, linewidth=3, alpha=0.45)
-            axes.plot(line["ours"], row, "o", color=shade, markersize=5)
-        axes.set_xlabel(named(metric))
+                band = line["most"] - line["least"]
+                axes.barh(row, band, left=line["least"] - published, color="#E6E6E6", height=0.7)
+            axes.plot([0, 0], [row - 0.35, row + 0.35], color="black", linewidth=1.8)
+            axes.hlines(row, line["low"] - published, line["high"] - published, color=shade, linewidth=3, alpha=0.45)
+            axes.plot(line["difference"], row, "o", color=shade, markersize=5)
+            beside = {"xycoords": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 9}
+            axes.annotate(f"{published:.3f}", (1, row), **beside)
+        axes.set_xlabel(f"{named(metric)} minus published")
         axes.grid(axis="x", alpha=0.3)
         axes.spines["left"].set_visible(False)
         axes.tick_params(left=False)
+        axes.set_xlim(right=axes.get_xlim()[1] + 0.25 * np.ptp(axes.get_xlim()))  # room for the published values
     sides[0].set_yticks(range(len(rows)), [f"{model}\n{source}" for model, source in rows], fontsize=9)
     sides[0].set_ylim(len(rows) - 0.4, -0.6)
     _legend(figure, lines)
@@ -210,7 +215,7 @@ def _legend(figure: Figure, lines: pd.DataFrame) -> None:
     passed = [(word, shade) for word, shade in VERDICTS.items() if word in set(lines["verdict"])]
     handles: list[Artist] = [plt.Line2D([], [], color=shade, marker="o", linewidth=3, alpha=0.7) for _, shade in passed]
     handles += [plt.Line2D([], [], color="black", linewidth=1.8), plt.Rectangle((0, 0), 1, 1, color="#E6E6E6")]
-    labels = [f"ours, {word}" for word, _ in passed] + ["published", "what counts as reached"]
+    labels = [f"ours, {word}" for word, _ in passed] + ["published, its value at the right", "what counts as reached"]
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
