@@ -13,7 +13,7 @@ from helpers import invented_movielens
 
 from pipeline.bench import tune
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.study import ROOT
+from pipeline.chapters.study import ROOT, TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import FOLDER, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
@@ -165,8 +165,8 @@ def test_a_wide_search_begins_with_the_stated_settings_and_takes_over_the_trials
     earlier = read_trials(tmp_path, "bias")["trials"]
     bound = sorted(trial["settings"]["user_regularisation"] for trial in earlier[1:])[2]
     widely(monkeypatch, "bias", user_regularisation=between(bound, 900.0))
-    tune.tune(tmp_path, ["bias"], "invented", n_trials=9, wide=True)
-    found = read_trials(tmp_path, "bias", wide=True)
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=9, settings=TUNED_WIDELY)
+    found = read_trials(tmp_path, "bias", TUNED_WIDELY)
     inside = [each for each in earlier[1:] if each["settings"]["user_regularisation"] >= bound]
     assert len(inside) == 3 and len(found["trials"]) == 9
     first, *others = [{key: trial[key] for key in ("value", "settings")} for trial in found["trials"]]
@@ -174,7 +174,7 @@ def test_a_wide_search_begins_with_the_stated_settings_and_takes_over_the_trials
     assert others[:3] == [{key: trial[key] for key in ("value", "settings")} for trial in inside]
     assert all(bound <= trial["settings"]["user_regularisation"] <= 900 for trial in others)
     assert found["value"] == min(trial["value"] for trial in found["trials"]), "no chance, so that its best trial wins"
-    assert read_tuned(tmp_path, "bias", wide=True) == found["best"]
+    assert read_tuned(tmp_path, "bias", TUNED_WIDELY) == found["best"]
 
 
 def test_trials_with_other_fixed_settings_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_finalists_of_a_wide_search_are_scored_with_fresh_seeds_and_their_mean_c
         return model.learning_rate if seed == 0 else -model.learning_rate
 
     monkeypatch.setattr(tune, "validated", noted)
-    found = tune.search("svd", "invented", 8, "cpu", wide=True)
+    found = tune.search("svd", "invented", 8, "cpu", TUNED_WIDELY)
     ordered = sorted(found["trials"], key=lambda trial: trial["value"])  # an error: the least is best
     assert [each["number"] for each in found["again"]] == [trial["number"] for trial in ordered[: tune.N_FINALISTS]]
     assert {seed for _, seed in asked} == {0, *tune.FRESH_SEEDS}
@@ -229,14 +229,16 @@ def test_a_model_that_was_not_tuned_is_a_clear_error(tmp_path: Path) -> None:
         StudyError, match=rf"There is no {FOLDER}/wide/svd.json: run `make tune WIDE=1 MODELS=svd` first"
     ):
         opened(tmp_path).hyperparameters("svd", "tuned widely")
-    with pytest.raises(StudyError, match="settings='best' is not known: allowed are stated, tuned, tuned widely"):
+    with pytest.raises(
+        StudyError, match="settings='best' is not known: allowed are stated, tuned, tuned widely, tuned apart"
+    ):
         opened(tmp_path).hyperparameters("svd", "best")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / FOLDER / "wide").glob("*.json")), ids=lambda path: path.stem)
 def test_wide_searches_that_are_stored_are_those_of_the_spaces_and_their_finalists_are_their_best(path: Path) -> None:
     stored = json.loads(path.read_text())
-    assert tune.is_stored(ROOT, path.stem, stored["data_sha256"], tune.N_WIDE_TRIALS, wide=True)
+    assert tune.is_stored(ROOT, path.stem, stored["data_sha256"], tune.N_WIDE_TRIALS, TUNED_WIDELY)
     kind = WIDE_SEARCHES[path.stem].kind
     assert stored["trials"][0]["settings"] == {
         key: list(value) if isinstance(value, tuple) else value
@@ -246,7 +248,7 @@ def test_wide_searches_that_are_stored_are_those_of_the_spaces_and_their_finalis
     assert len(values) == tune.N_WIDE_TRIALS
     finalists = [each["number"] for each in stored["again"]]
     assert values[finalists].min() >= np.delete(values, finalists).max()
-    kind(**read_tuned(ROOT, path.stem, wide=True))
+    kind(**read_tuned(ROOT, path.stem, TUNED_WIDELY))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / FOLDER).glob("*.json")), ids=lambda path: path.stem)
@@ -257,3 +259,34 @@ def test_what_the_study_stores_is_what_its_spaces_ask_for(path: Path) -> None:
     assert len(values) == tune.N_TRIALS
     assert stored["value"] == (min if stored["metric"] == "rmse" else max)(values)
     SEARCHES[path.stem].kind(**read_tuned(ROOT, path.stem))
+
+
+def test_a_search_apart_never_sees_the_tenth_that_another_split_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits: list[Split] = []
+    original = tune.validated
+    monkeypatch.setattr(tune, "validated", lambda model, split, seed=0: splits.append(split) or original(model, split))
+    tune.tune(tmp_path, ["ease"], "invented", n_trials=2, settings=TUNED_APART)
+    other = make_split("random-80-10-10", encode(invented_movielens())[0], tenth=3)
+    assert {split.sha256 for split in splits} == {other.sha256}
+    assert len(read_trials(tmp_path, "ease", TUNED_APART)["trials"]) == 2
+    with pytest.raises(StudyError, match=r"There is no .*tuning/ease\.json: run `make tune MODELS=ease` first"):
+        read_tuned(tmp_path, "ease")
+
+
+def test_only_models_of_random_tenths_are_searched_apart(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="MODELS='svd' is not known"):
+        tune.tune(tmp_path, ["svd"], "invented", n_trials=1, settings=TUNED_APART)
+
+
+def test_a_search_is_wide_or_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.main(["ease", "--wide", "1", "--apart", "1"]) == 1
+    assert "WIDE=1 and APART=1 are two searches: ask for one of them." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / FOLDER / "apart").glob("*.json")), ids=lambda path: path.stem)
+def test_searches_apart_that_are_stored_are_those_of_the_spaces(path: Path) -> None:
+    stored = json.loads(path.read_text())
+    assert tune.is_stored(ROOT, path.stem, stored["data_sha256"], tune.N_TRIALS, TUNED_APART)
+    assert stored["value"] == max(trial["value"] for trial in stored["trials"])

@@ -5,6 +5,9 @@ of `random-80-10-10`, and models of what comes next by that on those of `loo-ful
 tree-structured Parzen estimator with one seed; the first trial is the model's stated settings where these lie in the space. Test
 rows are never read.
 
+`make tune APART=1` does the same without the tenth that another split of the same protocol tests: it bounds what it is worth that
+these rows were seen in training when settings were chosen.
+
 `make tune WIDE=1` searches wider spaces, 60 trials, into reports/stored/tuning/wide/: the first trial is the stated settings
 wherever they lie, then come the trials of the search above that lie in the wider space, where the same settings were fixed. The
 five best are trained again with three other seeds, and the mean of these chooses.
@@ -26,12 +29,12 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
-from pipeline.chapters.study import ROOT, THREAD_VARIABLES
+from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
 from recsys_core.content import with_title_words
 from recsys_core.datasets import load
-from recsys_core.errors import refuse_unknown
+from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.features import encode
 from recsys_core.files import atomic_path
 from recsys_core.judging import judge, judge_by
@@ -43,6 +46,7 @@ from recsys_core.splits import Split
 
 N_TRIALS, N_WIDE_TRIALS = 30, 60
 N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
+APART = {"tenth": 3}  # of `random-80-10-10`: what a search apart does not see
 Space: TypeAlias = dict[str, list[Any] | Between]
 
 
@@ -104,25 +108,30 @@ def validated(model: Recommender, split: Split, seed: int = 0) -> float:
     return judge_by(PROTOCOLS[split.protocol].validation, model, train, rows, history).measure()
 
 
+def searches_of(settings: str) -> dict[str, Searched]:
+    """The searches that give settings of this name."""
+    return WIDE_SEARCHES if settings == TUNED_WIDELY else SEARCHES
+
+
 def search(
-    name: str, dataset: str, n_trials: int, device: str, wide: bool = False, earlier: Sequence[Trial] = ()
+    name: str, dataset: str, n_trials: int, device: str, settings: str = TUNED, earlier: Sequence[Trial] = ()
 ) -> dict[str, Any]:
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used.
 
     `earlier` are trials with the same fixed settings, which count as made where they lie in the space. A wide search begins with
     the stated settings and ends with its finalists, see `_finals`.
     """
-    searched = (WIDE_SEARCHES if wide else SEARCHES)[name]
+    searched, wide = searches_of(settings)[name], settings == TUNED_WIDELY
     kind, space = searched.kind, searched.space
     data = load(dataset)
     rows = encode(data)[0]
     if kind.title_words:
         rows = with_title_words(rows, data, kind.title_words)
-    split = make_split(protocol_of(kind), rows)
+    split = make_split(protocol_of(kind), rows, **(APART if settings == TUNED_APART else {}))
     shared = searched.fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
-    def value_of(settings: dict[str, Any], seed: int = 0) -> float:
-        return round(validated(kind(**shared, **settings), split, seed), 6)
+    def value_of(tried: dict[str, Any], seed: int = 0) -> float:
+        return round(validated(kind(**shared, **tried), split, seed), 6)
 
     metric = PROTOCOLS[split.protocol].validation
     least = metric == "rmse"
@@ -209,12 +218,12 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def is_stored(root: Path, name: str, data_sha256: str, n_trials: int, wide: bool = False) -> bool:
+def is_stored(root: Path, name: str, data_sha256: str, n_trials: int, settings: str = TUNED) -> bool:
     """Whether this very search is stored: same space, fixed settings, protocol, data and number of trials."""
-    if not tuned_file(root, name, wide).exists():
+    if not tuned_file(root, name, settings).exists():
         return False
-    searched = (WIDE_SEARCHES if wide else SEARCHES)[name]
-    return _labels(searched, data_sha256, n_trials).items() <= read_trials(root, name, wide).items()
+    labels = _labels(searches_of(settings)[name], data_sha256, n_trials)
+    return labels.items() <= read_trials(root, name, settings).items()
 
 
 def earlier_trials(root: Path, name: str) -> list[Trial]:
@@ -236,30 +245,32 @@ def tune(
     n_trials: int | None = None,
     jobs: int = 2,
     device: str = "cpu",
-    wide: bool = False,
+    settings: str = TUNED,
 ) -> None:
     """Search every named model, `jobs` side by side, and store each as soon as it is done; what is stored already is skipped.
 
     Raises:
-        StudyError: a model without a search space.
+        StudyError: a model without a search space; one that is not searched on the split that can be set apart.
     """
-    searches, number = (WIDE_SEARCHES, N_WIDE_TRIALS) if wide else (SEARCHES, N_TRIALS)
-    number = n_trials or number
+    searches = searches_of(settings)
+    number = n_trials or (N_WIDE_TRIALS if settings == TUNED_WIDELY else N_TRIALS)
+    if settings == TUNED_APART:
+        searches = {name: each for name, each in searches.items() if protocol_of(each.kind) == "random-80-10-10"}
     chosen = list(names) or sorted(searches)
     refuse_unknown("MODELS", chosen, searches)
     sha256 = load(dataset).sha256
-    missing = [name for name in chosen if not is_stored(root, name, sha256, number, wide)]
+    missing = [name for name in chosen if not is_stored(root, name, sha256, number, settings)]
     for name in (name for name in chosen if name not in missing):
-        file = tuned_file(root, name, wide).relative_to(root)
+        file = tuned_file(root, name, settings).relative_to(root)
         print(f"{name}: stored already; remove {file} to search again", flush=True)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_quiet) as pool:
-        run = partial(search, dataset=dataset, n_trials=number, device=device, wide=wide)
-        made = {name: earlier_trials(root, name) if wide else [] for name in missing}
+        run = partial(search, dataset=dataset, n_trials=number, device=device, settings=settings)
+        made = {name: earlier_trials(root, name) if settings == TUNED_WIDELY else [] for name in missing}
         for done in as_completed([pool.submit(run, name, earlier=made[name]) for name in missing]):
             found = done.result()
-            with atomic_path(tuned_file(root, found["model"], wide)) as path:
+            with atomic_path(tuned_file(root, found["model"], settings)) as path:
                 path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             print(f"{found['model']}: {found['metric']} {found['value']:.4f} with {found['best']}", flush=True)
 
@@ -282,6 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--trials", default="", help=f"trials a model; not given: {N_TRIALS}, of a wide search {N_WIDE_TRIALS}"
     )
     parser.add_argument("--wide", default="", help="1: search the wide spaces")
+    parser.add_argument("--apart", default="", help="1: without the tenth that another split tests")
     parser.add_argument("--jobs", default="2", help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
@@ -289,7 +301,10 @@ def main(arguments: list[str] | None = None) -> int:
     def search_all() -> None:
         jobs = at_least_one("JOBS", options.jobs)
         trials = at_least_one("--trials", options.trials) if options.trials else None
-        tune(ROOT, options.models, options.dataset, trials, jobs, options.device, options.wide == "1")
+        if options.wide == options.apart == "1":
+            raise StudyError("WIDE=1 and APART=1 are two searches: ask for one of them.")
+        settings = TUNED_WIDELY if options.wide == "1" else TUNED_APART if options.apart == "1" else TUNED
+        tune(ROOT, options.models, options.dataset, trials, jobs, options.device, settings)
 
     return exit_status(search_all, "stopped; the same command continues from here")
 

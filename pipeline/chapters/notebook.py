@@ -22,7 +22,6 @@ from pipeline.chapters.study import (
     ROOT,
     STATED,
     THREAD_VARIABLES,
-    TUNED_WIDELY,
     Chapter,
     Study,
     assignments,
@@ -299,14 +298,14 @@ class Notebook:
     def hyperparameters(self, model: str, settings: str = "tuned") -> dict[str, Any]:
         """Keyword arguments of a model of `recsys_core.models.MODELS`: none for "stated", for "tuned" what `make tune` chose.
 
-        For "tuned widely" it is what `make tune WIDE=1` chose.
+        For "tuned widely" it is what `make tune WIDE=1` chose, for "tuned apart" what `make tune APART=1` did.
 
         Raises:
             StudyError: other settings; a model that has not been tuned.
         """
         refuse_unknown("settings", settings, KINDS_OF_SETTINGS)
         self._input(TUNING)
-        return {} if settings == STATED else read_tuned(self.root, model, wide=settings == TUNED_WIDELY)
+        return {} if settings == STATED else read_tuned(self.root, model, settings)
 
     def read_references(self) -> pd.DataFrame:
         """Reported and published figures and statements with their sources; `value` is `reported` as a number, or NaN.

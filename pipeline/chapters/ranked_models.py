@@ -14,7 +14,7 @@ from pipeline.chapters.fits import with_chosen
 from pipeline.chapters.multiverse import Place, Specification, measured, specifications
 from pipeline.chapters.ranks import RankFile, Run, twice_ranks
 from pipeline.chapters.store import Identity, Selection
-from pipeline.chapters.study import TUNED_WIDELY
+from pipeline.chapters.study import TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import read_trials
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
@@ -55,7 +55,7 @@ class RankedModel:
     @property
     def validated(self) -> float:
         """What its search reached on validation rows. Raises StudyError for a model that was not searched."""
-        return float(read_trials(self.study.notebook.root, self.name, self.settings == TUNED_WIDELY)["value"])
+        return float(read_trials(self.study.notebook.root, self.name, self.settings)["value"])
 
     def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
         """Place and seed of all runs: those of splits whose users the model can rank, seed 0 alone of a model without chance."""
@@ -69,7 +69,8 @@ class RankedModel:
         By place and, from 0, the number of the seed among those of its place: which number it has elsewhere means nothing there.
         """
         identities = [self.study.runs.identity(self.model, place.split) for place in places]
-        file = RankFile(self.study.notebook.root, self.name, identities[0])
+        of_file = f"{self.name}_apart" if self.settings == TUNED_APART else self.name
+        file = RankFile(self.study.notebook.root, of_file, identities[0])
         found, wanted = file.runs(), self.wanted(places)
         missing = [(at, seed) for at, seed in wanted if (identities[at].split, seed) not in found]
         if self.study.notebook.policy in ("free", "write", "resume"):

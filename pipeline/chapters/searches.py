@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
 from pipeline.chapters.comparisons import named
-from pipeline.chapters.tuned import FOLDER, read_trials
+from pipeline.chapters.study import TUNED, TUNED_WIDELY
+from pipeline.chapters.tuned import FOLDER, PARTS, read_trials
 from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 from recsys_core.models.traits import FORMS
 
@@ -25,11 +26,11 @@ FORMS_COLUMNS = ["search", "form", "trials", "best", "median"]
 
 def stored(root: Path, metric: str = "ndcg@10") -> Iterator[tuple[str, Searched, dict[str, Any]]]:
     """Every stored search by this metric that the study still has: its title, the model, and what `tuned.read_trials` gives."""
-    for wide, searches in ((False, SEARCHES), (True, WIDE_SEARCHES)):
-        for name in sorted(path.stem for path in (root / FOLDER / ("wide" if wide else "")).glob("*.json")):
-            found = read_trials(root, name, wide)
+    for settings, searches in ((TUNED, SEARCHES), (TUNED_WIDELY, WIDE_SEARCHES)):
+        for name in sorted(path.stem for path in (root / FOLDER / PARTS[settings]).glob("*.json")):
+            found = read_trials(root, name, settings)
             if name in searches and found["metric"] == metric:
-                also = wide and name in SEARCHES
+                also = settings == TUNED_WIDELY and name in SEARCHES
                 yield f"{searches[name].title}{', wide' if also else ''}", searches[name], found
 
 

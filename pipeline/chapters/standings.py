@@ -18,6 +18,7 @@ from pipeline.chapters.boards import Rows
 from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, each_with
 from pipeline.chapters.headline import COLUMNS, EQUIVALENT, NON_LINEAR, Standing
 from pipeline.chapters.notebook import Notebook
+from pipeline.chapters.study import TUNED, TUNED_WIDELY
 from pipeline.chapters.tuned import read_trials, read_tuned, tuned_file, tuning_gains
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
@@ -61,7 +62,7 @@ def as_searched(root: Path, title: str) -> Recommender:
     """The unfitted model of this title with the settings that its search found, of two searches those of the narrow one."""
     for name, search in (WIDE_SEARCHES | SEARCHES).items():
         if search.title == title:
-            return search.kind(**read_tuned(root, name, wide=not tuned_file(root, name).exists()))
+            return search.kind(**read_tuned(root, name, TUNED if tuned_file(root, name).exists() else TUNED_WIDELY))
     return next(kind for kind in MODELS.values() if kind.title == title)()
 
 
@@ -98,8 +99,8 @@ def validated(models: list[str], metric: str, root: Path) -> pd.Series:
     found = pd.concat([tuning_gains(root, metric)["best"], -tuning_gains(root, "rmse")["best"]])
     best = found.rename(lambda name: SEARCHES[name].title if name in SEARCHES else name)
     for name, search in WIDE_SEARCHES.items():
-        if name not in SEARCHES and tuned_file(root, name, wide=True).exists():
-            best[search.title] = read_trials(root, name, wide=True)["value"]
+        if name not in SEARCHES and tuned_file(root, name, TUNED_WIDELY).exists():
+            best[search.title] = read_trials(root, name, TUNED_WIDELY)["value"]
     parts = {model: model.partition(": ")[2].split(" + ") for model in models}
     values = {
         model: best.reindex(each if len(each) > 1 else [model]).mean(skipna=False) for model, each in parts.items()

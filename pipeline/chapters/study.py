@@ -19,8 +19,8 @@ from recsys_core.protocols import PROTOCOLS
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = ("results", "users", "figures")
 TABLES = {"results": "results/{}.csv", "users": "results/users/{}.parquet", "claims": "results/claims/{}.csv"}
-STATED, TUNED, TUNED_WIDELY = "stated", "tuned", "tuned widely"
-KINDS_OF_SETTINGS = (STATED, TUNED, TUNED_WIDELY)
+STATED, TUNED, TUNED_WIDELY, TUNED_APART = "stated", "tuned", "tuned widely", "tuned apart"
+KINDS_OF_SETTINGS = (STATED, TUNED, TUNED_WIDELY, TUNED_APART)
 KNOWN = {"protocols": tuple(PROTOCOLS), "settings": KINDS_OF_SETTINGS}  # what parameters of these names may hold
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

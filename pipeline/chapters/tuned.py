@@ -7,18 +7,21 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.chapters.study import TUNED, TUNED_APART, TUNED_WIDELY
 from recsys_core.errors import StudyError
 from recsys_core.models.registry import SEARCHES
 
 FOLDER = "reports/stored/tuning"
+PARTS = {TUNED: "", TUNED_WIDELY: "wide", TUNED_APART: "apart"}  # of the folder, by what the settings are called
+COMMANDS = {TUNED: "make tune", TUNED_WIDELY: "make tune WIDE=1", TUNED_APART: "make tune APART=1"}
 
 
-def tuned_file(root: Path, model: str, wide: bool = False) -> Path:
-    """Where the trials of a model are, or those of its wide search."""
-    return root / FOLDER / ("wide" if wide else "") / f"{model}.json"
+def tuned_file(root: Path, model: str, settings: str = TUNED) -> Path:
+    """Where the trials of a model are, of the search whose settings are called so."""
+    return root / FOLDER / PARTS[settings] / f"{model}.json"
 
 
-def read_trials(root: Path, model: str, wide: bool = False) -> dict[str, Any]:
+def read_trials(root: Path, model: str, settings: str = TUNED) -> dict[str, Any]:
     """Return model, protocol, metric, data_sha256, fixed, space, best and trials (number, value, settings); see `bench.tune`.
 
     A wide search also has `again`: of its finalists the number of the trial and the values of other seeds.
@@ -26,16 +29,16 @@ def read_trials(root: Path, model: str, wide: bool = False) -> dict[str, Any]:
     Raises:
         StudyError: the model has not been tuned.
     """
-    path = tuned_file(root, model, wide)
+    path = tuned_file(root, model, settings)
     if not path.exists():
-        command = f"make tune{' WIDE=1' if wide else ''} MODELS={model}"
+        command = f"{COMMANDS[settings]} MODELS={model}"
         raise StudyError(f"There is no {path.relative_to(root)}: run `{command}` first, or use stated settings.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_tuned(root: Path, model: str, wide: bool = False) -> dict[str, Any]:
+def read_tuned(root: Path, model: str, settings: str = TUNED) -> dict[str, Any]:
     """Return the keyword arguments of the best trial, with those that all trials shared."""
-    stored = read_trials(root, model, wide)
+    stored = read_trials(root, model, settings)
     return stored["fixed"] | stored["best"]
 
 
