@@ -190,7 +190,7 @@ CHAPTERS = ("49_splits", "52_multiverse")
 
 def models_of(chapter: str) -> set[str]:
     given = Study(ROOT).defaults(chapter)
-    return {*given["solved"], *given["descended"]}
+    return {*given["solved"], *given["descended"], *(f"{name}_apart" for name in given.get("apart", []))}
 
 
 def test_stored_ranks_are_of_models_of_a_chapter_and_hold_nothing_but_numbers() -> None:

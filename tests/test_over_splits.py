@@ -105,3 +105,13 @@ def test_models_of_other_splits_are_refused(users: pd.DataFrame) -> None:
 
 def test_the_best_by_validation_is_the_first_of_equals() -> None:
     assert over_splits.best_of({"a": 0.2, "b": 0.3, "c": 0.3}, ["a", "b", "c"]) == "b"
+
+
+def test_a_search_apart_is_compared_user_by_user_over_its_seeds(users: pd.DataFrame) -> None:
+    one = users[(users["split"] == 3) & (users["model"] == "better")]
+    other = one.assign(**{"ndcg@10": one["ndcg@10"] - 0.01})
+    found = over_splits.searched_apart(users[users["split"] == 3], other, "ndcg@10")
+    assert list(found.index) == ["better"] and found.loc["better", "difference"] == pytest.approx(0.01)
+    assert found.loc["better", "low"] == pytest.approx(0.01) and found.loc["better", "with"] == pytest.approx(
+        0.4, abs=0.02
+    )

@@ -20,6 +20,7 @@ from pipeline.chapters import plots
 from pipeline.chapters.comparisons import named
 from pipeline.chapters.crossed import LEVEL, MARGIN, compare_family, differences, expected_difference, values
 from pipeline.chapters.crossed_components import variance_components
+from recsys_core.statistics import paired_interval
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
 FAR = 4  # medians from 0, beyond which a difference is not drawn to scale
@@ -78,6 +79,20 @@ def verdict(line: pd.Series) -> str:
     if line["p adjusted"] < LEVEL:
         return BETTER if line["difference"] > 0 else WORSE
     return EQUIVALENT if line["equivalent"] else UNDECIDED
+
+
+def searched_apart(seen: pd.DataFrame, unseen: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """What a split's rows are worth to a search that trains on them, a line a model of both tables of users' values.
+
+    Columns: with (them, the mean of `seen`), without (that of `unseen`), difference, low and high (its interval over users).
+    """
+    sides = [each.astype({metric: float}).groupby(["model", "user"])[metric].mean() for each in (seen, unseen)]
+    lines = {}
+    for name in unseen["model"].unique():
+        own, other = (side.xs(name).to_numpy() for side in sides)
+        lines[name] = [own.mean(), other.mean(), *paired_interval(own, other)]
+    columns = ["with", "without", "difference", "low", "high"]
+    return pd.DataFrame.from_dict(lines, "index", columns=columns).rename_axis("model")
 
 
 def components(users: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: str) -> pd.DataFrame:
