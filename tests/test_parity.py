@@ -72,7 +72,24 @@ def test_the_figure_has_a_row_for_each_model_and_source_and_names_only_the_verdi
         "MLP-3, k = 8\nOther",
     ]
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["ours, reached", "ours, for comparison", "published", "what counts as reached"]
+    assert shown == [
+        "ours, reached",
+        "ours, for comparison",
+        "published, its value at the right",
+        "what counts as reached",
+    ]
+
+
+def test_minutes_are_of_all_that_was_tried_and_of_every_training_also_of_those_that_do_not_know_theirs():
+    run = {"role": "", "protocol": "loo-sampled", "metric": "ndcg@10", "variant": "", "value": 0.4}
+    tried = {"role": "tried", "protocol": "loo-sampled", "metric": "minutes"}
+    rows = [run | {"model": "A", "seconds": each} for each in (60.0, 120.0, np.nan)] + [
+        run | {"model": "B", "seconds": np.nan},
+        tried | {"model": "A", "variant": "slow", "value": 2.0},
+        tried | {"model": "A", "variant": "fast", "value": 4.0},
+        tried | {"model": "B", "variant": "slow", "value": 40.0},
+    ]
+    assert parity.minutes_of(pd.DataFrame(rows), "loo-sampled").to_dict() == {"A": 4.5 + 6, "B": 40 + 40}
 
 
 def test_bands_of_the_committed_references_are_given_on_both_sides_and_belong_to_figures():

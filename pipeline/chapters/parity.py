@@ -135,12 +135,13 @@ def noted(results: pd.DataFrame, role: str, model: str | None = None) -> pd.Data
 def minutes_of(results: pd.DataFrame, protocol: str) -> pd.Series:
     """Minutes of one core by model: of all settings that were tried on validation rows, and of the trainings of all seeds.
 
-    A training that went on from a checkpoint does not know its time and counts as the mean of the others.
+    A training that went on from a checkpoint does not know its time and counts as the mean of the others, or where there are none
+    as all that was tried.
     """
     rows = results[(results["role"] == "") & (results["protocol"] == protocol) & (results["metric"] == MEASURED[-1])]
     parts = [rows.groupby("model")["seconds"], noted(results, TRIED)["minutes"].groupby("model")]
     trained, tried = (each.mean() * each.size() for each in parts)
-    return trained / 60 + tried
+    return (trained / 60).fillna(tried) + tried
 
 
 def by_epoch_on_test(model: Recommender, split: Split, seed: int = 0) -> pd.DataFrame:
