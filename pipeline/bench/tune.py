@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -46,7 +47,7 @@ from recsys_core.splits import Split
 
 N_TRIALS, N_WIDE_TRIALS = 30, 60
 N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
-APART = {"tenth": 3}  # of `random-80-10-10`: what a search apart does not see
+APART = {"tenth": 3}  # option of a split: what a search apart does not see
 Space: TypeAlias = dict[str, list[Any] | Between]
 
 
@@ -255,7 +256,10 @@ def tune(
     searches = searches_of(settings)
     number = n_trials or (N_WIDE_TRIALS if settings == TUNED_WIDELY else N_TRIALS)
     if settings == TUNED_APART:
-        searches = {name: each for name, each in searches.items() if protocol_of(each.kind) == "random-80-10-10"}
+        splitters = {name: PROTOCOLS[protocol_of(each.kind)].splitter for name, each in searches.items()}
+        searches = {
+            name: searches[name] for name, each in splitters.items() if APART.keys() <= {*signature(each).parameters}
+        }
     chosen = list(names) or sorted(searches)
     refuse_unknown("MODELS", chosen, searches)
     sha256 = load(dataset).sha256
