@@ -18,6 +18,7 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
+from scipy.sparse import dok_matrix
 
 REQUIREMENTS = [
     "recbole==1.2.1",
@@ -27,6 +28,9 @@ REQUIREMENTS = [
     "scipy==1.13.1",
     "setuptools<81",
 ]
+dok_matrix._update = lambda self, entries: self._dict.update(
+    entries
+)  # what RecBole's LightGCN calls, and SciPy 1.13 has no more
 EPOCHS = 3
 CASES = {
     "DeepFM, 10 factors, layers 128-128-128, batch 2,048": {
