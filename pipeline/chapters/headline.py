@@ -25,7 +25,6 @@ EQUIVALENT = "equivalent to"  # within the margin of a comparison over splits
 TOLD = {UNDECIDED: "the test does not tell them apart", EQUIVALENT: "they are the same within the margin"}
 FLOOR_MODEL = "Popularity"  # the list that everybody gets
 SMALL = 0.0001  # a p-value below is not printed: tests are not exact so far out
-FIRST = 3  # models that the figure's title names at most
 COLUMNS = [
     *("model", "family", "form", "seeds", "spread", "value", "low", "high"),
     *("difference", "least", "most", "p", "verdict", "planned", "stands"),
@@ -117,10 +116,11 @@ class Standing:
         with_form = before["form"].value_counts().reindex([LINEAR, BILINEAR, COUNTS]).dropna()
         of_forms = ", ".join(f"{count:.0f} {form}" for form, count in with_form.items())
         n_neural = sum(_neural(line) for _, line in before.iterrows())
+        among = {0: "none of them of a neural family", 1: "one of a neural family among them"}
         text = (
-            f"None of the first {len(before)} of {len(self.lines)} models has a hidden non-linear layer ({of_forms}), the "
-            f"{n_neural} of neural families among them included; the first that has one is {model['model']} in place {self.place} "
-            f"with {self.span(model['model'])}"
+            f"None of the first {len(before)} of {len(self.lines)} models has a hidden non-linear layer ({of_forms}), "
+            f"{among.get(n_neural, f'the {n_neural} of neural families among them included')}; the first that has one is "
+            f"{model['model']} in place {self.place} with {self.span(model['model'])}"
         )
         if model["verdict"]:
             text += f", {model['verdict']} {self.reference} ({self.gap(model['model'])})"
@@ -169,18 +169,17 @@ class Standing:
             axes.hlines(row, line["low"], line["high"], color=shade, linewidth=4, alpha=0.4)
             axes.plot(line["value"], row, marker, color=shade, markersize=9)
             said = f"{line['value']:.3f}  {in_words(line['family'])}"
-            left = line["value"] > 0.6 * lines["high"].max()  # where there is no room to the right
-            place, side = (line["low"], "right") if left else (line["high"], "left")
-            axes.annotate(said, (place, row), (-9 if left else 9, 0), textcoords="offset points", va="center", ha=side)
-            axes.texts[-1].set(fontsize=10.5, color="0.2", bbox={"fc": "white", "ec": "none", "pad": 1.5})
+            axes.annotate(said, (line["high"], row), (9, 0), textcoords="offset points", va="center", fontsize=10.5)
         axes.set_yticks(range(len(lines)), [model.removeprefix("Weighted: ") for model in lines["model"]])
         axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.set(xlim=(0, None), xlabel=f"{named(self.metric)} on ML-100K (95 % interval over {self.basis})")
+        least, most = lines["low"].min(), lines["high"].max()
+        axes.set_xlim(least - 0.15 * (most - least), most + 1.2 * (most - least))  # room for the words at the right
+        axes.set_xlabel(f"{named(self.metric)} on ML-100K (95 % interval over {self.basis})")
         axes.spines["left"].set_visible(False)
         axes.tick_params(left=False)
         axes.grid(axis="x", alpha=0.3)
         axes.set_title(self._title())
-        self._reference_lines(axes)
+        self._floor(axes)
         present = [form for form in FORMS if form in set(lines["form"])]
         handles = [plt.Line2D([], [], color="0.3", marker=MARKERS[form], linestyle="") for form in present]
         figure.legend(handles, present, loc="outside lower center", ncols=len(present))
@@ -196,24 +195,24 @@ class Standing:
         return f"A dot with an interval for the best model of each family and form, by {named(self.metric)}: {rows}"
 
     def _title(self) -> str:
-        return (
-            "No hidden non-linear layer among the leading models"
-            if self.place > FIRST or not self.place
-            else "The leading models"
-        )
+        """How far the best leader with a hidden layer is from the reference."""
+        hidden = self.leaders[self.leaders["form"] == NON_LINEAR]
+        if hidden.empty or not hidden["verdict"].iloc[0]:
+            return "The leading models"
+        if hidden["verdict"].iloc[0] not in (BETTER, WORSE):
+            return f"The best model with a hidden layer is not told apart from {self.reference}"
+        apart = float(hidden["difference"].iloc[0])
+        return f"The best model with a hidden layer is {abs(apart):.3f} {'above' if apart > 0 else 'below'} {self.reference}"
 
-    def _reference_lines(self, axes: plt.Axes) -> None:
-        if FLOOR_MODEL in set(self.lines["model"]):
-            axes.axvline(self.line(FLOOR_MODEL)["value"], color=plots.GREY, linestyle=":", linewidth=1.3)
-            axes.annotate(
-                "popularity",
-                (self.line(FLOOR_MODEL)["value"], -0.55),
-                (4, 0),
-                textcoords="offset points",
-                fontsize=10,
-                color="0.4",
-                va="top",
-            )
+    def _floor(self, axes: plt.Axes) -> None:
+        """Where the list that everybody gets lies: a line, or an arrow at the left edge where that is too far away."""
+        if FLOOR_MODEL not in set(self.lines["model"]):
+            return
+        value, edge = float(self.line(FLOOR_MODEL)["value"]), axes.get_xlim()[0]
+        axes.axvline(value, color=plots.GREY, linestyle=":", linewidth=1.3) if value > edge else None
+        said = f"{'← ' if value < edge else ''}{FLOOR_MODEL.lower()} {value:.3f}"
+        place = (max(value, edge), -0.55)
+        axes.annotate(said, place, (4, 0), textcoords="offset points", fontsize=10, color="0.35", va="top")
 
 
 def _introduced(line: pd.Series) -> str:
