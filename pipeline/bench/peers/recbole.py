@@ -28,9 +28,7 @@ REQUIREMENTS = [
     "scipy==1.13.1",
     "setuptools<81",
 ]
-dok_matrix._update = lambda self, entries: self._dict.update(
-    entries
-)  # what RecBole's LightGCN calls, and SciPy 1.13 has no more
+dok_matrix._update = lambda self, entries: self._dict.update(entries)  # RecBole calls what SciPy 1.13 has no more
 EPOCHS = 3
 CASES = {
     "DeepFM, 10 factors, layers 128-128-128, batch 2,048": {
@@ -246,12 +244,8 @@ def prepare(folder: Path, fold: int, settings: dict[str, Any]) -> tuple[Callable
     for name, first in columns.items():
         rows = (folder / f"{name}s.tsv").read_text().splitlines()[1:]
         (files / f"{files.name}.{name}").write_text("\n".join([first, *rows]) + "\n")
-    options = QUIET | {
-        "data_path": str(folder),
-        "checkpoint_dir": str(folder / "saved"),
-        "train_neg_sample_args": None,
-        "train_batch_size": 2048,
-    }
+    places = {"data_path": str(folder), "checkpoint_dir": str(folder / "saved")}
+    options = QUIET | places | {"train_neg_sample_args": None, "train_batch_size": 2048}
     name, n_epochs = settings.pop("model"), settings.pop("epochs", EPOCHS)
     options |= LIKES if name == "DeepFM" else PAIRS
     config = Config(model=name, dataset=files.name, config_dict=options | settings)
