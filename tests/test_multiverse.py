@@ -190,7 +190,12 @@ CHAPTERS = ("49_splits", "52_multiverse")
 
 def models_of(chapter: str) -> set[str]:
     given = Study(ROOT).defaults(chapter)
-    return {*given["solved"], *given["descended"], *(f"{name}_apart" for name in given.get("apart", []))}
+    return {
+        *given["solved"],
+        *given["descended"],
+        *given.get("hidden", []),
+        *(f"{name}_apart" for name in given.get("apart", [])),
+    }
 
 
 def test_stored_ranks_are_of_models_of_a_chapter_and_hold_nothing_but_numbers() -> None:
@@ -204,7 +209,7 @@ def test_what_is_stored_of_a_chapters_models_is_of_their_settings_and_whole(chap
     given = Study(ROOT).defaults(chapter)
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
     places = places_of(reading, given["splits"])
-    for name in [*given["solved"], *given["descended"]]:
+    for name in [*given["solved"], *given["descended"], *given.get("hidden", [])]:
         model = RankedModel(reading, name, given["settings"], given["device"])
         found = model.ranks(places)
         assert all(len(twice) == len(places[at].split.test) for (at, _), twice in found.items())
