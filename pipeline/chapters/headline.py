@@ -101,7 +101,7 @@ class Standing:
         if hidden.empty or not hidden["verdict"].all():
             return "That was not compared in this run."
         if (hidden["verdict"] == WORSE).all():
-            return "No, not on these data."
+            return "No, not for lists tested on random tenths of these data, by models that do not read the order of a history."
         better = hidden.loc[hidden["verdict"] == BETTER, "model"]
         return f"Yes, of {', '.join(better)}." if len(better) else "Not so that it could be told, on these data."
 
@@ -125,13 +125,13 @@ class Standing:
         if model["verdict"]:
             text += f", {model['verdict']} {self.reference} ({self.gap(model['model'])})"
         least, most = model["spread"]
-        seeds = f" On one split its {model['seeds']} seeds alone lie between {least:.3f} and {most:.3f}."
+        seeds = f" On one split its {model['seeds']} seeds are {most - least:.3f} apart, on average."
         return [leads, f"{text}.{seeds if least < most else ''}"]
 
     def _leads(self) -> str:
         """Who leads, beside the reference, or where that is the reference itself beside the first model of a neural family."""
         first = self.lines.iloc[0]
-        leads = f"The highest mean {named(self.metric)} has {_introduced(first)} with {self.span(first['model'])}"
+        leads = f"{_introduced(first)} has the highest mean {named(self.metric)}, {self.span(first['model'])}"
         among = self.lines if first["model"] == self.reference else self.lines[self.lines["model"] == self.reference]
         others = [line for _, line in among.iterrows() if line["model"] == self.reference or _neural(line)]
         other = next((line for line in others if line["model"] != first["model"]), None)
@@ -151,12 +151,12 @@ class Standing:
         ]
         shown["Form"], shown["Family"] = lines["form"], lines["family"].map(in_words)
         shown["Seeds"] = lines["seeds"]
-        shown["Seeds from – to"] = [f"{a:.3f} – {b:.3f}" if a < b else "" for a, b in lines["spread"]]
+        shown["Seeds apart"] = [f"{b - a:.3f}" if a < b else "" for a, b in lines["spread"]]
         gaps = lines[["difference", "least", "most"]].itertuples(index=False)
         shown[compared] = [f"{d:+.3f} ({a:+.3f} – {b:+.3f})" if d == d else "" for d, a, b in gaps]
         shown["p (Holm)"] = [self.p(p).removeprefix("p = ").removeprefix("p ") if p == p else "" for p in lines["p"]]
         if lines["planned"].any():
-            planned = np.where(lines["planned"], "fixed beforehand", "exploratory")
+            planned = np.where(lines["planned"], "headline", "exploratory")
             shown["Comparison"] = np.where(lines["verdict"] == "", "", planned)
         return shown
 
