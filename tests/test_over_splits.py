@@ -115,3 +115,12 @@ def test_a_search_apart_is_compared_user_by_user_over_its_seeds(users: pd.DataFr
     assert found.loc["better", "low"] == pytest.approx(0.01) and found.loc["better", "with"] == pytest.approx(
         0.4, abs=0.02
     )
+
+
+def test_a_model_with_its_layer_is_compared_with_the_same_model_without(users: pd.DataFrame) -> None:
+    named = users.assign(model=users["model"].replace({"worse": "better, hidden layer"}))
+    found = over_splits.layers_apart(named, "ndcg@10")
+    expected = over_splits.against(users, "better", ["worse"], "ndcg@10")
+    assert list(found.index) == ["better, hidden layer"]
+    assert found["difference"].tolist() == pytest.approx(expected["difference"].tolist())
+    assert over_splits.layers_apart(users, "ndcg@10").empty

@@ -137,6 +137,12 @@ def test_the_stored_report_is_what_its_text_makes(report):
     assert report.page() == (ROOT / "reports/report.html").read_text(encoding="utf-8")
 
 
+def test_no_sentence_of_the_stored_report_holds_a_printed_object():
+    text = (ROOT / "reports/report.md").read_text(encoding="utf-8")
+    outside = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    assert not re.search(r"[A-Za-z]\(\w+=|<\w[\w.]* object at|\bdtype:|\bnan\b", outside)
+
+
 def test_a_report_made_in_a_scratch_folder_embeds_the_figures_that_are_kept(tmp_path):
     scratch = tmp_path / "scratch"
     picture = tmp_path / "figures/01_small/a.png"

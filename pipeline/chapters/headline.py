@@ -1,6 +1,6 @@
 """The first finding of the report: which form the leading models have, as a table, as a figure and in sentences.
 
-    standing = over_splits(notebook.read_results("49_splits"), board, "ndcg@10", notebook.root)
+    standing = over_splits(notebook, "49_splits", "ndcg@10")
     standing.answer(); standing.figure(); standing.table()
 
 Sentences, figure and table read `Standing` alone; where one comes from, and which model stands for a family, is in `standings`.
@@ -24,7 +24,7 @@ COUNTS, LINEAR, BILINEAR, NON_LINEAR = FORMS
 EQUIVALENT = "equivalent to"  # within the margin of a comparison over splits
 TOLD = {UNDECIDED: "the test does not tell them apart", EQUIVALENT: "they are the same within the margin"}
 FLOOR_MODEL = "Popularity"  # the list that everybody gets
-SMALL = 0.0001  # a p-value below is not printed: tests are not exact so far out
+SMALL = 0.001  # a p-value below is not printed: tests are not exact so far out
 COLUMNS = [
     *("model", "family", "form", "seeds", "spread", "value", "low", "high"),
     *("difference", "least", "most", "p", "verdict", "planned", "stands"),
@@ -46,7 +46,7 @@ class Standing:
 
     Attributes:
         lines: a row a model, columns `COLUMNS`; `spread` is the least and the most value of a seed, `planned` whether the
-            comparison was fixed beforehand, `stands` whether the model stands for its family and form.
+            headline rests on the comparison, `stands` whether the model stands for its family and form.
         metric: what value, low and high are of.
         reference: the model that the others are compared with.
         basis: what the intervals are over.
@@ -82,7 +82,7 @@ class Standing:
         if value <= most * 1.001 and self.floor:
             return f"p ≤ {most:.1g}"
         if value < SMALL:
-            return f"p < {SMALL:.4f}"
+            return f"p < {SMALL:.3f}"
         return f"p = {value:.2f}" if value >= 0.01 else f"p = {value:.1g}"
 
     def span(self, model: str) -> str:
@@ -131,7 +131,7 @@ class Standing:
     def _leads(self) -> str:
         """Who leads, beside the reference, or where that is the reference itself beside the first model of a neural family."""
         first = self.lines.iloc[0]
-        leads = f"{_introduced(first)} has the highest mean {named(self.metric)}, {self.span(first['model'])}"
+        leads = f"{_introduced(first)} has the highest mean {named(self.metric)} over {self.basis}, {self.span(first['model'])}"
         among = self.lines if first["model"] == self.reference else self.lines[self.lines["model"] == self.reference]
         others = [line for _, line in among.iterrows() if line["model"] == self.reference or _neural(line)]
         other = next((line for line in others if line["model"] != first["model"]), None)
@@ -200,7 +200,8 @@ class Standing:
         if hidden.empty or not hidden["verdict"].iloc[0]:
             return "The leading models"
         if hidden["verdict"].iloc[0] not in (BETTER, WORSE):
-            return f"The best model with a hidden layer is not told apart from {self.reference}"
+            word = "the same within the margin as" if hidden["verdict"].iloc[0] == EQUIVALENT else "not told apart from"
+            return f"The best model with a hidden layer is {word} {self.reference}"
         apart = float(hidden["difference"].iloc[0])
         return f"The best model with a hidden layer is {abs(apart):.3f} {'above' if apart > 0 else 'below'} {self.reference}"
 

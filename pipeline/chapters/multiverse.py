@@ -41,6 +41,7 @@ OF_ONE = ("NDCG", "HR", "MRR")  # what is not the same where each user has one r
 CHOICES = ("protocol", "split", "seed", "metric", "cutoff", "positives")
 WITHIN = {"split": ["protocol"], "seed": ["protocol", "split"]}  # in which such a choice is there to be made
 LEVEL = 0.95
+ORDERED = 2 / 3  # of the specifications in which a model is ahead, before one speaks of an order
 
 
 class Place(NamedTuple):
@@ -229,15 +230,17 @@ def headline(pairs: pd.DataFrame) -> str:
 
 
 def sentence(pairs: pd.DataFrame) -> str:
-    """How many pairs keep their order, and which are turned round most often."""
+    """How many pairs keep their order, and which of those that have one in most specifications is turned round most often."""
     if pairs.empty:
         return "There are ranks of fewer than two models here, so that nothing can be compared."
     same, often = int((pairs["ahead"] == 1).sum()), pairs[pairs["turned"] > 0].sort_values("turned", kind="stable")
     said = f"Of {len(pairs)} pairs of models {same or 'none'} {'has' if same < 2 else 'have'} one order in every specification"
     said += f"; of {len(pairs) - len(often)} the order is turned round by no specification whose interval leaves 0 out"
-    if len(often):
-        (model, rival), share = often.index[-1], often["turned"].iloc[-1]
-        said += f"; that {model} is ahead of {rival} is turned round most often, in {share:.0%} of the specifications"
+    ordered = often[often["ahead"] >= ORDERED]
+    if len(ordered):
+        (model, rival), share = ordered.index[-1], ordered["turned"].iloc[-1]
+        said += f"; of pairs with one order in two thirds or more, that {model} is ahead of {rival} is turned round most often"
+        said += f", in {share:.0%} of the specifications"
     return f"{said}."
 
 

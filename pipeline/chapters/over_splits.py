@@ -23,6 +23,7 @@ from pipeline.chapters.crossed_components import variance_components
 from recsys_core.statistics import paired_interval
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
+HIDDEN = ", hidden layer"  # ends the name of a model that was searched with hidden layers alone
 FAR = 4  # medians from 0, beyond which a difference is not drawn to scale
 SHADES = {BETTER: plots.BLUE, WORSE: plots.VERMILION, EQUIVALENT: plots.GREEN, UNDECIDED: plots.GREY}
 
@@ -79,6 +80,17 @@ def verdict(line: pd.Series) -> str:
     if line["p adjusted"] < LEVEL:
         return BETTER if line["difference"] > 0 else WORSE
     return EQUIVALENT if line["equivalent"] else UNDECIDED
+
+
+def layers_apart(users: pd.DataFrame, metric: str, margin: float = MARGIN) -> pd.DataFrame:
+    """Each model that was searched with hidden layers alone minus the same model searched freely, a line each as in `against`.
+
+    Without such a pair there is no line.
+    """
+    present = set(users["model"])
+    pairs = {name: base for name in sorted(present) if (base := name.removesuffix(HIDDEN)) != name and base in present}
+    found = {name: differences(users, name, base, metric, "split") for name, base in pairs.items()}
+    return compare_family(found, margin).rename_axis("model")
 
 
 def searched_apart(seen: pd.DataFrame, unseen: pd.DataFrame, metric: str) -> pd.DataFrame:

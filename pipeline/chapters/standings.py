@@ -32,7 +32,7 @@ PAIR = {"low": "least", "high": "most", "p adjusted": "p"}
 def over_splits(notebook: Notebook, chapter: str, metric: str) -> Standing | None:
     """The standing of the models that a chapter of several splits has, None where it has none.
 
-    The reference and the comparisons that were fixed beforehand are the chapter's. p is adjusted by Holm's method over these, and
+    The reference and the comparisons that the headline rests on are the chapter's. p is adjusted by Holm's method over these, and
     over all others among themselves; its t-test has no least value.
     """
     results = notebook.read_results(chapter)
@@ -54,7 +54,7 @@ def over_splits(notebook: Notebook, chapter: str, metric: str) -> Standing | Non
     lines = lines.fillna({"verdict": "", "planned": False})
     lines = lines.sort_values("value", ascending=False, ignore_index=True)
     facts = tables["facts"]["value"]
-    basis = f"users, {facts['n_splits']:.0f} splits and {facts['n_seeds']:.0f} seeds"
+    basis = f"users, {facts['n_splits']:.0f} splits and {facts['n_seeds']:.0f} seeds on each"
     return Standing(lines[COLUMNS], metric, reference, basis, len(tables["primary"]), 0.0)
 
 
