@@ -11,6 +11,8 @@ these rows were seen in training when settings were chosen.
 `make tune WIDE=1` searches wider spaces, 60 trials, into reports/stored/tuning/wide/: the first trial is the stated settings
 wherever they lie, then come the trials of the search above that lie in the wider space, where the same settings were fixed. The
 five best are trained again with three other seeds, and the mean of these chooses.
+
+A search that was stopped goes on after the last trial that it ended, see `trial_log`.
 """
 
 import argparse
@@ -30,6 +32,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
+from pipeline.bench.trial_log import TrialLog
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
@@ -47,6 +50,7 @@ from recsys_core.splits import Split
 
 N_TRIALS, N_WIDE_TRIALS = 30, 60
 N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
+LOGS = Path("reports/executed/tuning")  # of searches that have not ended
 APART = {"tenth": 3}  # option of a split: what a search apart does not see
 Space: TypeAlias = dict[str, list[Any] | Between]
 
@@ -114,13 +118,24 @@ def searches_of(settings: str) -> dict[str, Searched]:
     return WIDE_SEARCHES if settings == TUNED_WIDELY else SEARCHES
 
 
+def log_file(root: Path, name: str, settings: str) -> Path:
+    """Where the trials of a search are kept until it has ended."""
+    return root / LOGS / settings.replace(" ", "_") / f"{name}.jsonl"
+
+
 def search(
-    name: str, dataset: str, n_trials: int, device: str, settings: str = TUNED, earlier: Sequence[Trial] = ()
+    name: str,
+    dataset: str,
+    n_trials: int,
+    device: str,
+    settings: str = TUNED,
+    earlier: Sequence[Trial] = (),
+    root: Path | None = None,
 ) -> dict[str, Any]:
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used.
 
     `earlier` are trials with the same fixed settings, which count as made where they lie in the space. A wide search begins with
-    the stated settings and ends with its finalists, see `_finals`.
+    the stated settings and ends with its finalists, see `_finals`. Below `root` trials are kept until the search is stored.
     """
     searched, wide = searches_of(settings)[name], settings == TUNED_WIDELY
     kind, space = searched.kind, searched.space
@@ -131,8 +146,14 @@ def search(
     split = make_split(protocol_of(kind), rows, **(APART if settings == TUNED_APART else {}))
     shared = searched.fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
+    labels = _labels(searched, data.sha256, n_trials)
+    log = TrialLog(log_file(root, name, settings), labels | {"n_trials": None}) if root else None
+
     def value_of(tried: dict[str, Any], seed: int = 0) -> float:
-        return round(validated(kind(**shared, **tried), split, seed), 6)
+        def measure() -> float:
+            return round(validated(kind(**shared, **tried), split, seed), 6)
+
+        return log.value(tried, seed, measure) if log else measure()
 
     metric = PROTOCOLS[split.protocol].validation
     least = metric == "rmse"
@@ -141,7 +162,7 @@ def search(
     made += [trial for trial in earlier if trial.settings != _in_json(start) and as_trial(trial.settings, space)]
     trials = _trials(value_of, space, made, n_trials, least, None if wide else stated(kind, space))
     best = (min if least else max)(trials, key=lambda trial: trial.value)
-    found = _labels(searched, data.sha256, n_trials) | {"metric": metric, "best": best.settings, "value": best.value}
+    found = labels | {"metric": metric, "best": best.settings, "value": best.value}
     if wide:
         found |= _finals(value_of, trials, least, kind.traits.stochastic)
     return found | {"trials": [{"number": place, **asdict(trial)} for place, trial in enumerate(trials)]}
@@ -270,12 +291,13 @@ def tune(
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_quiet) as pool:
-        run = partial(search, dataset=dataset, n_trials=number, device=device, settings=settings)
+        run = partial(search, dataset=dataset, n_trials=number, device=device, settings=settings, root=root)
         made = {name: earlier_trials(root, name) if settings == TUNED_WIDELY else [] for name in missing}
         for done in as_completed([pool.submit(run, name, earlier=made[name]) for name in missing]):
             found = done.result()
             with atomic_path(tuned_file(root, found["model"], settings)) as path:
                 path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            log_file(root, found["model"], settings).unlink(missing_ok=True)
             print(f"{found['model']}: {found['metric']} {found['value']:.4f} with {found['best']}", flush=True)
 
 
