@@ -1,7 +1,7 @@
 """The protocols: how each one splits, what is measured under it, what validates, and what else sets it apart from the others.
 
-A number means nothing without its protocol. Under all but `as-reported` the epoch is chosen on validation with seed 0, every seed
-is then refitted on training + validation rows for that many epochs, and test is read once.
+A number means nothing without its protocol. Under all but `as-reported` the epoch is chosen on validation with seed 0 (whose
+says `epochs_of`), every seed is then refitted on training + validation rows for that many epochs, and test is read once.
 """
 
 from collections.abc import Callable, Collection
@@ -45,6 +45,9 @@ class Protocol:
     relevance: tuple[tuple[str, float], ...] = (("", 0.0),)
     variants: tuple[dict[str, Any], ...] = ({},)
     published: tuple[str, ...] = ()
+    epochs_of: str = (
+        ""  # the protocol whose validation rows choose epochs, of models that read no order; empty: this one's own
+    )
     replicates: bool = False  # the variants are replicates, so that one seed each is enough
     # does as a report did: test rows may train, every seed validates, and validation rows do not train
     leaks: bool = False
@@ -93,8 +96,15 @@ _IN_READING_ORDER = (
         variants=tuple({"fold": fold} for fold in range(1, 6)),
         replicates=True,
     ),
-    Protocol("loo-full", splits.loo_full, _NEXT_ITEM, published=("benchmark",)),
-    Protocol("loo-sampled", splits.loo_sampled, _at(("hit_ratio", "ndcg"), 10), published=("benchmark", "item_ids")),
+    # one film a user would stop networks before they have learnt to rank
+    Protocol("loo-full", splits.loo_full, _NEXT_ITEM, published=("benchmark",), epochs_of="random-80-10-10"),
+    Protocol(
+        "loo-sampled",
+        splits.loo_sampled,
+        _at(("hit_ratio", "ndcg"), 10),
+        published=("benchmark", "item_ids"),
+        epochs_of="random-80-10-10",
+    ),
     Protocol(
         "user-holdout",
         splits.user_holdout,

@@ -57,13 +57,17 @@ class ConfirmedRuns:
         self.gate = Gate(notebook.root, self.store, notebook.note)
         self.measured: set[str] = set()
 
-    def cell(self, model: Recommender, split: Split) -> Cell:
-        """What the store holds of a model on a split."""
-        return self.store.cell(self.identity(model, split))
+    def cell(self, model: Recommender, split: Split, chooser: Split | None = None) -> Cell:
+        """What the store holds of a model on a split, with what another, `chooser`, has chosen for it where that is stored."""
+        cell = self.store.cell(self.identity(model, split, chooser))
+        if chooser is not None:
+            cell.selections = self.cell(model, chooser).selections | cell.selections
+        return cell
 
-    def identity(self, model: Recommender, split: Split) -> Identity:
+    def identity(self, model: Recommender, split: Split, chooser: Split | None = None) -> Identity:
         """What a run of this model follows from: data, split, settings asked for (validation may choose fewer epochs), device."""
         split_sha256 = split.sha256[:12] + self._attributes(split.interactions)
+        split_sha256 += f" by {chooser.sha256[:12]}" if chooser is not None else ""
         return self._identity(model, split_sha256, split.protocol, split.variant)
 
     def validated(self, name: str, model: Recommender, split: Split, seed: int = 0) -> Selection:
@@ -119,11 +123,15 @@ class ConfirmedRuns:
             raise StudyError(self._missing(f"{name}, seed {seed}"))
         return fitted
 
-    def fits(self, model: Recommender, split: Split, cell: Cell) -> Fits:
-        """What is to be fitted of a model on a split, ended early where the policy compares beginnings alone."""
+    def fits(self, model: Recommender, split: Split, cell: Cell, chooser: Split | None = None) -> Fits:
+        """What is to be fitted of a model on a split, ended early where the policy compares beginnings alone.
+
+        Epochs are what `chooser` chooses (None: the split itself).
+        """
         unfinished = self.notebook.stops_early and model.chaotic
         checkpoint = partial(self._checkpoint, cell.identity)
-        return Fits(model, split, cell.selections, model.beginning if unfinished else None, checkpoint)
+        stop_after = model.beginning if unfinished else None
+        return Fits(model, split, cell.selections, stop_after, checkpoint, chooser)
 
     def check_measuring(self, split: Split) -> None:
         """Compare what given scores are worth under this split with what is stored: mask, ranks, metrics and rows at once."""
@@ -228,7 +236,7 @@ class ConfirmedRuns:
                 checks += self.gate.end(named, fits.model, cell, run)
         if fresh and self.notebook.policy in ("main", "all"):
             for seed, stored in cell.selections.items():
-                again = selected(fits.model, fits.split, seed)
+                again = selected(fits.model, fits.chooser, seed)
                 checks += self.gate.paths(f"{what}, selection {seed}", stored.path, again.path)
         return self.gate.passes(checks)
 

@@ -69,8 +69,9 @@ class Experiments:
         for place, split in enumerate(self._splits(name, model, protocols, seeds)):
             if place == 0 and main:
                 self.runs.check_measuring(split)
-            cell, wanted = self.runs.cell(model, split), self._reported(model, split, seeds)
-            fit = fits.setdefault(split.roles.tobytes(), self.runs.fits(model, split, cell))
+            chooser = self._chooser(model, split, protocols)
+            cell, wanted = self.runs.cell(model, split, chooser), self._reported(model, split, seeds)
+            fit = fits.setdefault(split.roles.tobytes(), self.runs.fits(model, split, cell, chooser))
             what = f"{name} ({settings}), {split.protocol} {split.variant}".strip()
             cell = self.runs.of(what, cell, split, fit, wanted, place == 0 and main)
             self._collect(name, settings, model, split, cell, wanted, VARIANT if variant else "")
@@ -92,6 +93,16 @@ class Experiments:
                 f"{name} predicts no ratings, which is all that {', '.join(map(str, protocols))} measures."
             )
         return splits
+
+    def _chooser(self, model: Recommender, split: Split, asked: Sequence[str | Split]) -> Split | None:
+        """The split of another protocol that chooses epochs here (`Protocol.epochs_of`); None: the split chooses its own.
+
+        Splits made by hand do, and what was published with a validation of its own.
+        """
+        other = PROTOCOLS[split.protocol].epochs_of
+        by_hand = any(each is split for each in asked)
+        own = by_hand or self.data.benchmark is not None or model.own_traits.sequential
+        return None if own or not other or not model.chooses else self.splits(other)[0]
 
     @staticmethod
     def _reported(model: Recommender, split: Split, seeds: list[int]) -> list[int]:

@@ -21,10 +21,10 @@ from recsys_core.splits import Split
 class Fits:
     """The models of one run by seed, each fitted when it is first asked for.
 
-    Validation chooses on the training rows with seed 0; the models learn from these and the validation rows. Under a protocol that
-    leaks as a report did, validation chooses for each seed, and the model learns from the training rows alone. What is chosen
-    already is given as `selections`; `stop_after` see `Recommender.fit`; `checkpoint` says where a training keeps how far it is, so
-    that it can go on when it was stopped.
+    Validation chooses on the training rows of `chooser` (None: of `split` itself) with seed 0; the models learn from the training
+    and validation rows of `split`. Under a protocol that leaks as a report did, validation chooses for each seed, and the model
+    learns from the training rows alone. What is chosen already is given as `selections`; `stop_after` see `Recommender.fit`;
+    `checkpoint` says where a training keeps how far it is, so that it can go on when it was stopped.
     """
 
     def __init__(
@@ -34,8 +34,10 @@ class Fits:
         selections: dict[int, Selection],
         stop_after: int | None,
         checkpoint: Callable[[str], Path | None] = lambda what: None,
+        chooser: Split | None = None,
     ) -> None:
         self.model, self.split, self.stop_after, self.checkpoint = model, split, stop_after, checkpoint
+        self.chooser = chooser or split
         self.protocol = PROTOCOLS[split.protocol]
         self.selections = dict(selections)
         self.fitted: dict[int, Recommender] = {}
@@ -49,7 +51,7 @@ class Fits:
         """What validation chooses for a seed."""
         key = self.selecting(seed)
         if key not in self.selections:
-            self.selections[key] = selected(self.model, self.split, key, self.checkpoint(f"selection-{key}"))
+            self.selections[key] = selected(self.model, self.chooser, key, self.checkpoint(f"selection-{key}"))
         return self.selections[key]
 
     def selecting(self, seed: int) -> int:
