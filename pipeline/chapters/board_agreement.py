@@ -174,29 +174,41 @@ def headline(table: pd.DataFrame) -> str:
     if BEST not in pairs:
         return f"Boards agree by {pairs[ALL].mean():.2f}"
     means = pairs.dropna(subset=[BEST]).mean()
-    return f"Boards agree by {means[ALL]:.2f} over all models, by {means[BEST]:.2f} over the ten best"
+    said = f"Boards agree by {means[ALL]:.2f} over all models, by {means[BEST]:.2f} over the ten best"
+    return f"{said}, where one truth would give {ceiling(table):.2f}"
+
+
+def own_agreement(table: pd.DataFrame) -> pd.Series:
+    """Of each board, how its ten best correlate with themselves on other users."""
+    return table[(table["one"] == table["other"]) & (table["population"] == BEST)].set_index("one")["spearman"]
+
+
+def ceiling(table: pd.DataFrame) -> float:
+    """How two boards that measured the same thing would be expected to correlate over their ten best, mean over pairs.
+
+    Two boards of one truth correlate as the geometric mean of their correlations with themselves (Spearman 1904, American Journal
+    of Psychology 15(1)).
+    """
+    own = own_agreement(table)
+    return float(
+        np.mean([np.sqrt(own[one] * own[other]) for one, other in pairs_of(table).dropna(subset=[BEST]).index])
+    )
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """What `agreement` found: over all models, among the ten best, among ten at random, and what chance in users leaves.
-
-    Two boards of one truth are expected to correlate as the geometric mean of their correlations with themselves (Spearman 1904,
-    American Journal of Psychology 15(1)).
-    """
+    """What `agreement` found: over all models, among the ten best, among ten at random, and what chance in users leaves."""
     pairs = pairs_of(table)
     text = f"Between two boards the rank correlation is {_span(pairs[ALL])} over all models that stand on both."
     if BEST not in pairs:
         return text
     both = pairs.dropna(subset=[BEST])
-    own = table[(table["one"] == table["other"]) & (table["population"] == BEST)].set_index("one")["spearman"]
-    ceilings = [np.sqrt(own[one] * own[other]) for one, other in both.index]
     means = both.mean()
     return (
         f"{text} Of the {len(both)} pairs that share fifteen good models or more it is {means[ALL]:.2f} on average over all, "
         f"{means[DRAWN]:.2f} among ten at random and {means[BEST]:.2f} among the ten best ({_span(both[BEST])}): so much of the "
         f"agreement is about who is weak. Chance has its share in that. Among their ten best these boards would agree with "
-        f"themselves, on other users, by {_span(own)}, so that two of them that measured the same thing would be expected to agree "
-        f"by about {np.mean(ceilings):.2f}."
+        f"themselves, on other users, by {_span(own_agreement(table))}, so that two of them that measured the same thing would be "
+        f"expected to agree by about {ceiling(table):.2f}."
     )
 
 

@@ -223,10 +223,12 @@ def most_turning(choices: pd.DataFrame) -> str:
 
 
 def headline(pairs: pd.DataFrame) -> str:
-    """How many pairs some specification turns round, as the title of a figure."""
+    """Of how many pairs with one order in most specifications some turns it round, as the title of a figure."""
     if pairs.empty:
         return "Fewer than two models have ranks here"
-    return f"{int((pairs['turned'] > 0).sum())} of {len(pairs)} pairs are turned round by some specification"
+    ordered = pairs[pairs["ahead"] >= ORDERED]
+    turned = int((ordered["turned"] > 0).sum())
+    return f"{len(ordered)} of {len(pairs)} pairs have one order in two thirds of the ways or more; some way turns {turned} of them"
 
 
 def sentence(pairs: pd.DataFrame) -> str:
@@ -272,7 +274,7 @@ def figure(pairs: pd.DataFrame, title: str) -> Figure:
         share = square.iloc[row, column]
         mark = " •" if frozenset((square.index[row], square.columns[column])) in turned else ""
         shade = "white" if abs(share - 0.5) > 0.4 else "black"
-        axes.text(column, row, f"{100 * share:.0f}{mark}", ha="center", va="center", color=shade, fontsize=9)
+        axes.text(column, row, f"{_percent(share)}{mark}", ha="center", va="center", color=shade, fontsize=9)
     axes.set_xticks(range(size), square.columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), square.index)
     axes.tick_params(length=0)
@@ -280,6 +282,12 @@ def figure(pairs: pd.DataFrame, title: str) -> Figure:
     axes.set_title(title)
     axes.set_xlabel("% of the specifications in which the row's model is ahead")
     return drawn
+
+
+def _percent(share: float) -> str:
+    """A share in whole percent; only what is all or nothing is printed so."""
+    rounded = round(100 * share)
+    return "<1" if share > 0 and rounded == 0 else ">99" if share < 1 and rounded == 100 else f"{rounded}"
 
 
 def about(places: Sequence[Place]) -> pd.DataFrame:
