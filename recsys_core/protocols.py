@@ -85,6 +85,7 @@ class Protocol:
         return self.main if self.main in measured else "rmse"
 
 
+_TENTHS, _FOUND = "random-80-10-10", _at(("hit_ratio", "ndcg"), 10)
 _NEXT_ITEM = _at(("hit_ratio", "ndcg", "mrr", *BEYOND_ACCURACY), 10, 25)
 _IN_READING_ORDER = (
     Protocol(
@@ -97,14 +98,8 @@ _IN_READING_ORDER = (
         replicates=True,
     ),
     # one film a user would stop networks before they have learnt to rank
-    Protocol("loo-full", splits.loo_full, _NEXT_ITEM, published=("benchmark",), epochs_of="random-80-10-10"),
-    Protocol(
-        "loo-sampled",
-        splits.loo_sampled,
-        _at(("hit_ratio", "ndcg"), 10),
-        published=("benchmark", "item_ids"),
-        epochs_of="random-80-10-10",
-    ),
+    Protocol("loo-full", splits.loo_full, _NEXT_ITEM, published=("benchmark",), epochs_of=_TENTHS),
+    Protocol("loo-sampled", splits.loo_sampled, _FOUND, published=("benchmark", "item_ids"), epochs_of=_TENTHS),
     Protocol(
         "user-holdout",
         splits.user_holdout,
@@ -114,7 +109,7 @@ _IN_READING_ORDER = (
         relevance=(("relevant: rated 4+", 4.0), ("relevant: rated", 0.0)),
         variants=({"fold_in": 0.0}, {"fold_in": 0.8}),
     ),
-    Protocol("random-80-10-10", splits.random_80_10_10, _at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
+    Protocol(_TENTHS, splits.random_80_10_10, _at((*RANKING, *BEYOND_ACCURACY), 10, 25), rating=True),
     Protocol(
         "strong-generalization",
         splits.strong_generalization,
@@ -122,14 +117,7 @@ _IN_READING_ORDER = (
         main="ndcg@100",
     ),
     Protocol("temporal", splits.temporal, _NEXT_ITEM, cold_apart=True),
-    Protocol(
-        "as-reported",
-        splits.as_reported,
-        _at(("hit_ratio", "ndcg"), 10),
-        rating=True,
-        main="hit_ratio@10",
-        leaks=True,
-    ),
+    Protocol("as-reported", splits.as_reported, _FOUND, rating=True, main="hit_ratio@10", leaks=True),
 )
 PROTOCOLS = {each.name: each for each in _IN_READING_ORDER}
 
