@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
-from pipeline.chapters.boards import Rows, curves, group_of, stopped_early
+from pipeline.chapters.boards import Rows, curves, group_of
 from pipeline.chapters.comparisons import BETTER
 from pipeline.chapters.notebook import Notebook
 from recsys_core.errors import StudyError
@@ -151,17 +151,6 @@ def test_curves_of_one_protocol_are_drawn_with_the_best_in_the_title() -> None:
     with pytest.raises(StudyError, match="No model was validated under temporal"):
         curves(histories, protocol="temporal")
     plt.close("all")
-
-
-def test_models_with_less_than_half_of_the_epochs_are_named_as_stopped_early() -> None:
-    def trained(protocol: str, *epochs: int) -> Rows:
-        family = ["linear", "perceptron", "perceptron", "network for stars"]
-        names = ["EASE", "Autoencoder", "NeuMF", "Towers"]
-        results = pd.DataFrame({"model": names, "family": family, "epochs": [0, *epochs], "protocol": protocol})
-        return Rows(results, pd.DataFrame(), save)
-
-    early = stopped_early(trained("random-80-10-10", 30, 10, 20), trained("loo-full", 14, 5, 2))
-    assert early.to_dict() == {"random-80-10-10": {"Autoencoder": 30}, "loo-full": {"Autoencoder": 14}}
 
 
 def test_a_family_is_in_one_group_or_is_its_own() -> None:

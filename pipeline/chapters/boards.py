@@ -203,20 +203,6 @@ def rating_board(results: pd.DataFrame, users: pd.DataFrame, baseline: str = "Bi
     return board.sort_values("rmse").reset_index()
 
 
-def stopped_early(rows: Rows, others: Rows) -> pd.DataFrame:
-    """Epochs of models that have fewer than half of them under the second rows' protocol, by model; networks for stars left out.
-
-    The columns are named after the protocols of the two.
-    """
-    trained, names = [], []
-    for results in (rows.results, others.results):
-        names.append(results["protocol"].iloc[0] if len(results) else "")
-        ranked = results[results["family"] != "network for stars"] if len(results) else results
-        trained.append(ranked.groupby("model")["epochs"].max() if len(ranked) else pd.Series(dtype=float))
-    table = pd.concat(trained, axis=1, keys=names).dropna().astype(int)
-    return table[(table.iloc[:, 1] > 0) & (table.iloc[:, 1] < table.iloc[:, 0] / 2)]
-
-
 def curves(
     histories: Mapping[tuple[str, str], pd.DataFrame],
     metric: str | None = None,
