@@ -22,6 +22,7 @@ from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.results import public_versions
 from pipeline.chapters.store import FOLDER
 from recsys_core import train as training
+from recsys_core.datasets import Benchmark
 from recsys_core.errors import StudyError
 from recsys_core.evaluate import RankingTask
 from recsys_core.features import encode
@@ -31,6 +32,7 @@ from recsys_core.models import Recommender
 from recsys_core.models.base import fingerprint
 from recsys_core.models.baselines import Bias, Popularity
 from recsys_core.models.embedding_recommender import EmbeddingRecommender
+from recsys_core.models.fpmc import FPMC
 from recsys_core.models.linear import EASE
 from recsys_core.models.ncf import NCF
 from recsys_core.protocols import PROTOCOLS, Protocol, make_split
@@ -119,6 +121,40 @@ def test_protocols_that_train_on_the_same_rows_share_one_fit(fits: list[Fit], tm
     experiments.run("EASE", EASE(), ["loo-full", "loo-sampled"], [0])
     assert len(fits) == 1
     assert set(experiments.results["protocol"]) == {"loo-full", "loo-sampled"}
+
+
+def test_under_leave_one_out_epochs_are_those_of_the_random_tenths(fits: list[Fit], tmp_path: Path) -> None:
+    Experiments(notebook(tmp_path), data()).run("NCF", ncf(), ["loo-full", "loo-sampled"], [4])
+    (_, train, validation, chosen_with), (_, refit, _, _) = fits
+    tenths, latest = random_split(), make_split("loo-full", encode(data())[0])
+    assert validation is not None and chosen_with == 0
+    assert train.pair_keys.tolist() == tenths.train.pair_keys.tolist()
+    assert validation.pair_keys.tolist() == tenths.validation.pair_keys.tolist()
+    assert refit.pair_keys.tolist() == latest.refit.pair_keys.tolist()
+
+
+def test_what_the_random_tenths_chose_is_not_chosen_again_for_leave_one_out(fits: list[Fit], tmp_path: Path) -> None:
+    study = Experiments(notebook(tmp_path, "write"), data())
+    study.run("NCF", ncf(), ["random-80-10-10", "loo-full"], [0])
+    assert sum(validation is not None for _, _, validation, _ in fits) == 1
+    curves = [study.histories["NCF", protocol]["ndcg@10"].tolist() for protocol in ("loo-full", "random-80-10-10")]
+    assert curves[0] == pytest.approx(curves[1])
+
+
+@pytest.mark.parametrize("why", ["reads order", "made by hand", "published"])
+def test_what_has_a_validation_of_its_own_under_leave_one_out_chooses_by_it(
+    why: str, fits: list[Fit], tmp_path: Path
+) -> None:
+    split = make_split("loo-full", encode(data())[0])
+    study = Experiments(notebook(tmp_path), data())
+    if why == "published":
+        held_out = np.isin(study.rows.pair_keys, split.test.pair_keys)
+        study.data = replace(study.data, benchmark=Benchmark(held_out, np.empty((0, 99), np.int64)))
+        (split,) = study.splits("loo-full")
+    model = FPMC(epochs=1, device="cpu") if why == "reads order" else ncf()
+    study.run("A model", model, [split if why == "made by hand" else "loo-full"], [0])
+    assert fits[0][2] is not None
+    assert fits[0][2].pair_keys.tolist() == split.validation.pair_keys.tolist()
 
 
 def test_the_seeds_are_all_run_and_give_different_values(tmp_path: Path) -> None:
