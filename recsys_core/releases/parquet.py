@@ -23,7 +23,7 @@ def is_parquet(path: Path) -> bool:
 
 def column_names(path: Path) -> list[str]:
     """Return the names of a file's columns; StudyError for a damaged file."""
-    with _readable(path):
+    with readable(path):
         names: list[str] = parquet.read_schema(path).names
         return names
 
@@ -33,7 +33,7 @@ def as_csv(path: Path, columns: list[str]) -> bytes:
 
     Raises StudyError for a damaged file and for a column of values that are no text (lists, maps).
     """
-    with _readable(path):
+    with readable(path):
         # As one file: a folder's name such as `fold=1` is no column.
         table = parquet.ParquetFile(path).read(columns=columns)
         text = BytesIO()
@@ -42,7 +42,8 @@ def as_csv(path: Path, columns: list[str]) -> bytes:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of arrow and of the disk into a StudyError that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
