@@ -5,10 +5,11 @@ What was understood is said in `Own.notes`, a sentence each; what is in doubt is
 
 import csv
 import io
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,10 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from recsys_core.errors import StudyError, refuse_unknown
+from recsys_core.releases.formats import FORMATS, KEYS, Scale, Tables, finished, read_table, unique_keys
 from recsys_core.releases.parquet import is_parquet, readable
 from recsys_core.releases.shapes import SEPARATORS, Shape, roles_of, shape_of, unpacked
 
-Scale = tuple[float, float]
 STARS: tuple[Scale, ...] = (
     (1, 5),
     (0.5, 5),
@@ -42,6 +43,7 @@ SCALES: tuple[Scale, ...] = (
 FEW = 1e-3  # share of the ratings that alone lie outside a scale, and are taken for errors
 UNITS_S = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 LARGEST_S = 1e10  # a time in seconds is less; 2286
+Columns: TypeAlias = Mapping[str, str] | None
 KEEP = (None, "first", "last", "mean")
 WHOLE, WHOLE_WITH_POINT = r"^(0|-?[1-9][0-9]{0,17})$", r"^(0|-?[1-9][0-9]{0,14})(\.0*)?$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
@@ -56,7 +58,17 @@ class Own:
 
     ratings: pd.DataFrame
     scale: Scale
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...]
+
+    @property
+    def stars(self) -> Scale:
+        """The scale of `ratings`."""
+        return self.scale if self.scale in STARS else STARS[0]
+
+    @property
+    def unit(self) -> float:
+        """How much of the file's own unit a star is."""
+        return 1.0 if self.scale in STARS else (self.scale[1] - self.scale[0]) / 4
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,25 @@ class Rows:
         return f"line {filled[row + self.has_header]}"
 
 
-def read_ratings(path: Path, columns: Mapping[str, str] | None = None, keep: str | None = None) -> Own:
+def read_own(
+    ratings: Path,
+    movies: Path | None = None,
+    users: Path | None = None,
+    columns: Columns = None,
+    keep: str | None = None,
+) -> tuple[Tables, Own]:
+    """Read own ratings as `read_ratings` does, and, from CSV or parquet files that name their columns, films and users."""
+    own = read_ratings(ratings, columns, keep)
+    tables, layouts = {"ratings": own.ratings}, FORMATS["own"]
+    for table, path in (("movies", movies), ("users", users)):
+        if path is not None:
+            are_text = own.ratings[KEYS[table]].dtype != "int64"
+            tables[table] = read_table(path, replace(layouts[table], text_ids=are_text))
+            unique_keys(table, tables[table], path)
+    return finished("own", tables), own
+
+
+def read_ratings(path: Path, columns: Columns = None, keep: str | None = None) -> Own:
     """Read ratings from text (of any separator, packed with gzip or zip or not) or parquet.
 
     `columns` says which column is user, item, rating or time, by name, or by number from 1 where there are no names. `keep` says
@@ -92,19 +122,19 @@ def read_ratings(path: Path, columns: Mapping[str, str] | None = None, keep: str
     StudyError for what cannot be read, and for the first value that is in doubt.
     """
     refuse_unknown("keep", [keep], KEEP)
+    if not os.path.isfile(path):  # False, too, for a name that the system does not allow
+        raise StudyError(f"{path} is not a file; check the path.")
     try:
         rows, layout = (_of_parquet if is_parquet(path) else _of_text)(path, columns or {})
     except OSError as error:
-        raise StudyError(
-            f"{path} cannot be read ({error.strerror or error}); check the path and its permissions."
-        ) from None
+        raise StudyError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from None
     users, user_notes = _ids(rows, "user")
     items, item_notes = _ids(rows, "item")
     stars, scale, rating_notes = _ratings(rows)
     times, time_notes = _times(rows)
     frame = pd.DataFrame({"user_id": users, "item_id": items, "rating": stars, "timestamp": times})
     frame, pair_notes = _once(rows, frame, keep)
-    return Own(frame, scale, [layout, *user_notes, *item_notes, *rating_notes, *time_notes, *pair_notes])
+    return Own(frame, scale, (layout, *user_notes, *item_notes, *rating_notes, *time_notes, *pair_notes))
 
 
 def _of_text(path: Path, columns: Mapping[str, str]) -> tuple[Rows, str]:
@@ -212,7 +242,7 @@ def _ratings(rows: Rows) -> tuple[np.ndarray, Scale, list[str]]:
     if scale in STARS:
         return values, scale, [*notes, f"{named}."]
     low, high = scale
-    if low == 0 and (zeros := int((values == 0).sum())):
+    if low == 0 and high > 1 and (zeros := int((values == 0).sum())):
         notes.append(
             f"The rating 0 occurs {zeros:,} times and counts as one: where it stands for none, leave these rows out."
         )
@@ -228,7 +258,9 @@ def _numbers(rows: Rows, role: str, texts: pa.Array) -> np.ndarray:
 
 def _scale(rows: Rows, values: np.ndarray) -> tuple[Scale, bool]:
     """The first known scale that holds all ratings, else that of what occurs; the few beyond one half as wide are refused."""
-    holding = [scale for scale in SCALES if scale[0] <= values.min() and values.max() <= scale[1]]
+    whole = bool((values % 1 == 0).all())
+    known = [scale for scale in SCALES if whole or scale != STARS[0]]
+    holding = [scale for scale in known if scale[0] <= values.min() and values.max() <= scale[1]]
     chosen = holding[0] if holding else (float(values.min()), float(values.max()))
     for low, high in SCALES:
         outside = (values < low) | (values > high)
@@ -279,15 +311,16 @@ def _once(rows: Rows, frame: pd.DataFrame, keep: str | None) -> tuple[pd.DataFra
     if not repeated.any():
         return frame, []
     count = f"rows that repeat the user and the item of another one: {repeated.sum():,}"
-    if keep is None and frame["rating"].eq(1).all() and (frame["rating"] == frame["rating"].iloc[0]).all():
-        keep, said = "first", f"The first one counts of {count}."
+    if keep is None and "rating" not in rows.columns:
+        keep, said = "first", f"{count[0].upper()}{count[1:]}; the first one counts."
     elif keep is None:
         place = int(repeated.to_numpy().argmax())
         item = rows.columns["item"][place].as_py()
         reason = f"has a rating of {item!r} already ({count}); choose keep='first', 'last' or 'mean'"
         raise rows.refuse(place, "user", reason)
     else:
-        said = f"{'The mean, at the last time,' if keep == 'mean' else f'The {keep} one'} counts of {count}."
+        counting = "their mean counts, at the last time" if keep == "mean" else f"the {keep} one counts"
+        said = f"{count[0].upper()}{count[1:]}; {counting}."
     if keep == "mean":
         by_pair = frame.groupby(["user_id", "item_id"], sort=False)
         means = by_pair.agg(rating=("rating", "mean"), timestamp=("timestamp", "max")).reset_index()

@@ -1,6 +1,6 @@
 """Parquet files of any writer as the CSV text that they would be, so that they pass the checks of text files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -28,16 +28,16 @@ def column_names(path: Path) -> list[str]:
         return names
 
 
-def as_csv(path: Path, columns: list[str]) -> bytes:
-    """Return columns as CSV text in the order asked for; NaN and null are empty.
+def as_csv(path: Path, given: Mapping[str, str], columns: list[str]) -> bytes:
+    """Return columns as CSV text in the order asked for, found under their `given` names; NaN and null are empty.
 
     Raises StudyError for a damaged file and for a column of values that are no text (lists, maps).
     """
     with readable(path):
         # As one file: a folder's name such as `fold=1` is no column.
-        table = parquet.ParquetFile(path).read(columns=columns)
+        table = parquet.ParquetFile(path).read(columns=[given[name] for name in columns])
         text = BytesIO()
-        arrow_csv.write_csv(pa.table({name: _without_nan(table[name]) for name in columns}), text)
+        arrow_csv.write_csv(pa.table({name: _without_nan(table[given[name]]) for name in columns}), text)
         return text.getvalue()
 
 

@@ -35,6 +35,14 @@ NAMES: dict[str, list[tuple[str, ...]]] = {
 }  # fmt: skip
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "::": "double colons", "|": "bars"}
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip"}
+# What else the columns of own films and users may be called.
+ALSO: dict[str, tuple[str, ...]] = {
+    "title": ("title", "name", "movietitle", "booktitle", "productname"),
+    "genres": ("genres", "genre", "categories", "category", "tags"),
+    "gender": ("gender", "sex"),
+    "occupation": ("occupation", "job", "profession"),
+    "zip_code": ("zipcode", "zip", "postcode", "postalcode"),
+}
 N_LOOKED_AT = 50  # lines
 A_TIME = 1e8  # a third column of numbers beyond it holds times, in seconds since 1970
 _NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)\s*")
@@ -149,7 +157,9 @@ def _is_header(path: Path, first: Sequence[str], columns: Mapping[str, str]) -> 
     """Whether the first line names the columns: some name is known or asked for; one of words alone is refused."""
     known = {name for lists in NAMES.values() for names in lists for name in names}
     asked = {str(name) for name in columns.values()}
-    if any(_plain(name) in known or name in asked for name in first):
+    if asked:
+        return not all(name.isdecimal() for name in asked)
+    if any(_plain(name) in known for name in first):
         return True
     if any(_NUMBER.fullmatch(value) for value in first):
         return False
@@ -171,8 +181,9 @@ def roles_of(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> di
         for known in NAMES[role]:
             fitting = [name for name in names if _plain(name) in known and name not in columns.values()]
             if len(fitting) > 1:
+                listed = ", ".join(fitting)
                 raise StudyError(
-                    f"{path} has several columns that may be the {role}: {', '.join(fitting)}; say which: columns={role}:{fitting[0]}."
+                    f"{path} has several columns that may be the {role}: {listed}; say which: columns={role}:{fitting[0]}."
                 )
             if fitting:
                 found[role] = fitting[0]
@@ -180,6 +191,26 @@ def roles_of(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> di
     if "user" not in found or "item" not in found:
         raise StudyError(f"{path}: {_say(names, found)}")
     return {role: found[role] for role in ROLES if role in found}
+
+
+def as_ours(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Names of columns with those in place that the study has for the wanted ones, such as `item_id` for `movieId`.
+
+    A column that is named so already is taken; of several that may be it the first is.
+    """
+    renamed = list(names)
+    for ours in (name for name in wanted if name not in names):
+        role = ours.removesuffix("_id")
+        known = (
+            [name for lists in NAMES.get(role, [])[:3] for name in lists]
+            if ours.endswith("_id")
+            else ALSO.get(ours, ())
+        )
+        places = {_plain(name): place for place, name in reversed(list(enumerate(names))) if renamed[place] == name}
+        fitting = [places[name] for name in known if name in places]
+        if fitting:
+            renamed[fitting[0]] = ours
+    return renamed
 
 
 def _say(names: Sequence[str], found: Mapping[str, str] = {}) -> str:
