@@ -500,7 +500,7 @@ def test_repeated_own_pairs_are_counted_and_refused_unless_told_which_to_keep(pr
     path = project / "mine.csv"
     path.write_text(OWN + "1,2,3,40\n1,3,4,5\n1,2,5,10\n1,2,1,20\n")
     with pytest.raises(
-        StudyError, match=r"mine.csv, line 4: user_id '1' .* of another one: 2\); choose keep='first', 'last'"
+        StudyError, match=r"mine.csv, line 4: user_id '1' .* of another one: 2\); write keep: first, last or mean"
     ):
         datasets.load(path)
     assert datasets.load(path, keep="first").ratings["rating"].tolist() == [3, 4]

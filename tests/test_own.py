@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from recsys_core.errors import StudyError
-from recsys_core.releases.own import read_ratings
+from recsys_core.releases.own import read_own, read_ratings
 
 HEAD = "user_id,item_id,rating,timestamp\n"
 FIVE_STARS = HEAD + "".join(f"{user},{item},{1 + (user + item) % 5},9\n" for user in range(100) for item in range(20))
@@ -76,8 +76,8 @@ def test_files_as_people_have_them_are_understood_and_it_is_said_how(tmp_path, c
 REFUSED = [  # content, what is said
     ("", r"mine.csv is empty"),
     (HEAD, r"holds no rows but its first line"),
-    ("user_id,rating\n1,2\n", r"of its columns \('user_id', 'rating'\) none is known to hold the item"),
-    ("a,b,c\nx,y,z\n", r"none is known to hold the user and the item; .* columns=user:NAME,item:NAME"),
+    ("user_id,rating\n1,2\n", r"columns \('user_id', 'rating'\) none is known to hold the item"),
+    ("a,b,c\nx,y,z\n", r"none is known to hold the user and the item; .* columns: \{user: a, item: c\}"),
     ("user_id,movie_id,book_id,rating\n1,2,3,4\n", r"several columns that may be the item: movie_id, book_id"),
     (HEAD + "1,2,3,4\n1,2,five,4\n", r"line 3: rating 'five' is not a number"),
     (HEAD + "1,2,3,4\n\n1,2,NaN,4\n", r"line 4: rating 'NaN' is not a number"),
@@ -97,7 +97,7 @@ REFUSED = [  # content, what is said
     ((HEAD + "1,2,3,4\n").encode("utf-16"), r"is UTF-16 text"),
     (HEAD.encode() + b"1,2,\x003,4\n", r"line 2: rating '\\x003' is not a number"),
     (HEAD + "1,2," + "x" * 10**6 + ",4\n", r"line 2: rating 'x{80}…' is not a number"),
-    (HEAD + "1,2,3,4\n1,2,4,5\n", r"line 3: user_id '1' has a rating of '2' already .* choose keep='first'"),
+    (HEAD + "1,2,3,4\n1,2,4,5\n", r"line 3: user_id '1' has a rating of '2' already .* write keep: first, last or mean into"),
     ("1\n2\n", r"line 1: '1' is one value"),
     ("1 2 3\n1 3 4\n", r"line 1: '1 2 3' is one value"),
     ("1,2,3,4,5\n1,2,3,4,6\n", r"line 1 has 5 values and no names"),
@@ -143,6 +143,30 @@ def test_columns_say_what_is_what_by_name_or_number(tmp_path):
         read(tmp_path, content, columns={"user": "ho"})
     with pytest.raises(StudyError, match="columns has 'reader', which no column can be: give user, item, rating, time"):
         read(tmp_path, content, columns={"reader": "who"})
+
+
+def test_what_stands_beside_a_file_says_how_to_read_it(tmp_path):
+    path = written(tmp_path, "who,what,liked\na,7,3\na,7,4\n")
+    beside = tmp_path / "mine.csv.yaml"
+    beside.write_text("columns: {user: who, item: what, rating: liked}\nkeep: mean\nmovies: films.csv\n")
+    (tmp_path / "films.csv").write_text("movieId,movie_title,genre\n7,Up (2009),Drama\n")
+    tables, own = read_own(path)
+    assert own.ratings.to_numpy().tolist() == [["a", 7, 3.5, 1]]
+    assert tables["movies"].to_dict("list") == {
+        "item_id": [7],
+        "title": ["Up (2009)"],
+        "year": [2009],
+        "genres": ["Drama"],
+    }
+    assert read_own(path, keep="last")[1].ratings["rating"].tolist() == [4]  # what is given counts
+    for content, said in (
+        ("keep", "is no mapping"),
+        ("keep: [", "is no mapping"),
+        ("kept: last", "setting='kept' is not known"),
+    ):
+        beside.write_text(content)
+        with pytest.raises(StudyError, match=rf"mine.csv.yaml.*{said}"):
+            read_own(path)
 
 
 def test_which_of_several_ratings_stays(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
@@ -23,10 +24,8 @@ from recsys_core.releases.formats import FORMATS, KEYS, Scale, Tables, finished,
 from recsys_core.releases.parquet import is_parquet, readable
 from recsys_core.releases.shapes import SEPARATORS, Shape, roles_of, shape_of, unpacked
 
-STARS: tuple[Scale, ...] = (
-    (1, 5),
-    (0.5, 5),
-)  # scales that are read as they are; others are mapped on the first of them
+# Scales that are read as they are; others are mapped on the first of them.
+STARS: tuple[Scale, ...] = ((1, 5), (0.5, 5))
 SCALES: tuple[Scale, ...] = (
     *STARS,
     (0, 1),
@@ -103,15 +102,42 @@ def read_own(
     columns: Columns = None,
     keep: str | None = None,
 ) -> tuple[Tables, Own]:
-    """Read own ratings as `read_ratings` does, and, from CSV or parquet files that name their columns, films and users."""
-    own = read_ratings(ratings, columns, keep)
+    """Read own ratings as `read_ratings` does, and, from CSV or parquet files that name their columns, films and users.
+
+    What is not given is what the file `RATINGS.yaml` beside the ratings says, where there is one.
+    """
+    given = {"movies": movies, "users": users, "columns": columns, "keep": keep}
+    said = said_beside(ratings) | {name: value for name, value in given.items() if value is not None}
+    own = read_ratings(ratings, said.get("columns"), said.get("keep"))
     tables, layouts = {"ratings": own.ratings}, FORMATS["own"]
-    for table, path in (("movies", movies), ("users", users)):
-        if path is not None:
+    for table in KEYS:
+        if (path := said.get(table)) is not None:
             are_text = own.ratings[KEYS[table]].dtype != "int64"
             tables[table] = read_table(path, replace(layouts[table], text_ids=are_text))
             unique_keys(table, tables[table], path)
     return finished("own", tables), own
+
+
+def said_beside(ratings: Path) -> dict[str, Any]:
+    """What `RATINGS.yaml` says of how to read a file: `keep`, `columns`, and where its `movies` and `users` are, from its folder.
+
+    Raises StudyError for what is no such mapping.
+    """
+    path = ratings.with_name(f"{ratings.name}.yaml")
+    if not os.path.isfile(path):
+        return {}
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        said = {str(name): value for name, value in said.items()}
+        if "columns" in said:
+            said["columns"] = {str(role): str(name) for role, name in said["columns"].items()}
+        said |= {table: ratings.parent / said[table] for table in KEYS if table in said}
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
+        raise StudyError(
+            f"{path} is no mapping such as `keep: last` ({str(error).splitlines()[0]}); correct it."
+        ) from None
+    refuse_unknown(f"{path}: setting", list(said), (*KEYS, "columns", "keep"))
+    return said
 
 
 def read_ratings(path: Path, columns: Columns = None, keep: str | None = None) -> Own:
@@ -246,7 +272,9 @@ def _ratings(rows: Rows) -> tuple[np.ndarray, Scale, list[str]]:
         notes.append(
             f"The rating 0 occurs {zeros:,} times and counts as one: where it stands for none, leave these rows out."
         )
-    notes.append(f"{named}; models see them as 1 to 5 stars, and errors are given in the file's own unit.")
+    notes.append(
+        f"{named}; they are mapped on 1 to 5 stars, each {(high - low) / 4:g} of the file's points, and errors are in stars."
+    )
     return 1 + 4 * (values - low) / (high - low), scale, notes
 
 
@@ -316,7 +344,8 @@ def _once(rows: Rows, frame: pd.DataFrame, keep: str | None) -> tuple[pd.DataFra
     elif keep is None:
         place = int(repeated.to_numpy().argmax())
         item = rows.columns["item"][place].as_py()
-        reason = f"has a rating of {item!r} already ({count}); choose keep='first', 'last' or 'mean'"
+        file = f"{rows.path.name}.yaml"
+        reason = f"has a rating of {item!r} already ({count}); write keep: first, last or mean into {file} beside it"
         raise rows.refuse(place, "user", reason)
     else:
         counting = "their mean counts, at the last time" if keep == "mean" else f"the {keep} one counts"

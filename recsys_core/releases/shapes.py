@@ -8,7 +8,7 @@ import gzip
 import io
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def _is_header(path: Path, first: Sequence[str], columns: Mapping[str, str]) -> 
         return True
     if any(_NUMBER.fullmatch(value) for value in first):
         return False
-    raise StudyError(f"{path}: {_say(first)}")
+    raise _unknown(path, first, ())
 
 
 def roles_of(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -183,13 +183,13 @@ def roles_of(path: Path, names: Sequence[str], columns: Mapping[str, str]) -> di
             if len(fitting) > 1:
                 listed = ", ".join(fitting)
                 raise StudyError(
-                    f"{path} has several columns that may be the {role}: {listed}; say which: columns={role}:{fitting[0]}."
+                    f"{path} has several columns that may be the {role}: {listed}; {_todo(path, {role: fitting[0]})}."
                 )
             if fitting:
                 found[role] = fitting[0]
                 break
     if "user" not in found or "item" not in found:
-        raise StudyError(f"{path}: {_say(names, found)}")
+        raise _unknown(path, names, found)
     return {role: found[role] for role in ROLES if role in found}
 
 
@@ -213,12 +213,19 @@ def as_ours(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     return renamed
 
 
-def _say(names: Sequence[str], found: Mapping[str, str] = {}) -> str:
+def _todo(path: Path, roles: Mapping[str, object]) -> str:
+    """How to say which column is what, with these as an example."""
+    example = ", ".join(f"{role}: {name}" for role, name in roles.items())
+    return f"write columns: {{{example}}} into {path.name}.yaml beside it"
+
+
+def _unknown(path: Path, names: Sequence[str], found: Collection[str]) -> StudyError:
+    """The refusal of columns of which none is known to be the user, or the item."""
     lacking = " and ".join(f"the {role}" for role in ("user", "item") if role not in found)
     listed = ", ".join(map(_short, names[:12])) + (", …" if len(names) > 12 else "")
-    return (
-        f"of its columns ({listed}) none is known to hold {lacking}; name the column user_id or item_id in its first line, or say "
-        "which it is with columns=user:NAME,item:NAME."
+    todo = _todo(path, {"user": names[0], "item": names[-1]})
+    return StudyError(
+        f"{path}: of its columns ({listed}) none is known to hold {lacking}; name it user_id or item_id in line 1, or {todo}."
     )
 
 
@@ -227,7 +234,7 @@ def _without_names(path: Path, first: Sequence[str], last: Sequence[str]) -> dic
     places = [str(place) for place in range(1, len(first) + 1)]
     if len(first) > len(ROLES):
         raise StudyError(
-            f"{path}, line 1 has {len(first)} values and no names: say which is what, such as columns=user:1,item:2,rating:3, or "
+            f"{path}, line 1 has {len(first)} values and no names: {_todo(path, {'user': 1, 'item': 2, 'rating': 3})}, or "
             "name them in a first line."
         )
     if len(first) == 3 and all(_is_time(row[2]) for row in (first, last) if len(row) == 3):
