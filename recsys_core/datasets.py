@@ -1,17 +1,17 @@
 """One loader for every MovieLens release, two benchmarks and own files."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from recsys_core.errors import StudyError
-from recsys_core.releases import formats
 from recsys_core.releases.cache import frames_sha256, read_tables
-from recsys_core.releases.formats import Keep, Scale, Tables, unique_pairs
-from recsys_core.releases.sources import GENOMES, HALF_STARS, RELEASES, WHOLE_STARS
+from recsys_core.releases.formats import Scale, Tables
+from recsys_core.releases.own import Columns, read_own
+from recsys_core.releases.sources import GENOMES, RELEASES
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class MovieLens:
     occupation, zip_code. `tags`: user_id, item_id, tag, timestamp (s).
     `explicit` is False where all ratings outside the benchmark's test rows are the same: such ratings are no
     opinions, and copies published without ratings have positions in the user's history as timestamps.
-    `source` belongs into logs alone; `sha256` is of the frames' values, so it does not depend on the source.
+    `source` belongs into logs alone; `sha256` is of the frames' values, so it does not depend on the source. A star is `unit` of
+    the unit in which an own file gives ratings, and `notes` say how that file was understood.
     """
 
     name: str
@@ -49,30 +50,36 @@ class MovieLens:
     benchmark: Benchmark | None
     source: str
     sha256: str
+    unit: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
-def load(name: str | Path, movies: Path | None = None, users: Path | None = None, keep: Keep = None) -> MovieLens:
-    """Load a data set by name (one of `RELEASES`), or own data by the path of a CSV or parquet file of ratings.
+def load(
+    name: str | Path,
+    movies: Path | None = None,
+    users: Path | None = None,
+    keep: str | None = None,
+    columns: Columns = None,
+) -> MovieLens:
+    """Load a data set by name (one of `RELEASES`), or own data by the path of a file of ratings.
 
-    Own ratings have the columns user_id, item_id, rating, timestamp; `movies` (item_id, title, genres) and
-    `users` (user_id, age, gender, occupation, zip_code) are optional further files. `keep` says which of
-    several rows of a (user_id, item_id) stays, in the file's order. Raises StudyError for an unknown name, a
-    data set that no source could give, and for bad input (with file, line, column and value).
+    How a file of ratings is read, and what `columns` and `keep` are, says `releases.own.read_ratings`; `movies` (item_id, title,
+    genres) and `users` (user_id, age, gender, occupation, zip_code) are optional further files. Raises StudyError for an unknown
+    name, a data set that no source could give, and for bad input (with file, line, column and value).
     """
     if (release := RELEASES.get(str(name))) is not None:
-        if (movies, users, keep) != (None, None, None):
-            raise StudyError(f"movies, users and keep are for own files; load {str(name)!r} without them.")
+        if (movies, users, keep, columns) != (None, None, None, None):
+            raise StudyError(f"movies, users, keep and columns are for own files; load {str(name)!r} without them.")
         tables, meta = read_tables(str(name), release)
         return _assemble(str(name), tables, release.scale, meta["source"], meta["sha256"])
     path = Path(str(name))
     if not (isinstance(name, Path) or path.suffix or len(path.parts) > 1 or os.path.isfile(path)):
-        raise StudyError(f"Unknown data set {name!r}: use {', '.join(RELEASES)}, or the path of a CSV file of ratings.")
-    tables = formats.read_own(path, movies and Path(movies), users and Path(users), HALF_STARS)
-    tables["ratings"] = unique_pairs(tables["ratings"], path, keep)
-    scale = WHOLE_STARS if (tables["ratings"]["rating"] % 1 == 0).all() else HALF_STARS
+        raise StudyError(f"Unknown data set {name!r}: use {', '.join(RELEASES)}, or the path of a file of ratings.")
+    tables, own = read_own(path, movies and Path(movies), users and Path(users), columns, keep)
     # Results are compared by the name of their data: an own `ml-100k.csv` is not ML-100K.
     own_name = f"{path.stem} (own file)" if path.stem in RELEASES else path.stem
-    return _assemble(own_name, tables, scale, "own file", frames_sha256(tables))
+    data = _assemble(own_name, tables, own.stars, "own file", frames_sha256(tables))
+    return replace(data, unit=own.unit, notes=own.notes)
 
 
 def load_genome(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -462,7 +462,7 @@ def test_an_own_parquet_file_loads_by_path_and_is_checked_by_name(project):
     assert data.ratings.to_dict("list") == {"user_id": [1, 2], "item_id": [7, 7], "rating": [2, 3], "timestamp": [3, 4]}
     assert data.sha256 == datasets.load(str(path)).sha256
     frame.assign(user_id=1).to_parquet(path)
-    with pytest.raises(StudyError, match=r"mine.parquet: 1 rows repeat .*\(first: 1, 7\)"):
+    with pytest.raises(StudyError, match=r"mine.parquet, row 2: user_id '1' has a rating of '7' already"):
         datasets.load(path)
 
 
@@ -491,7 +491,7 @@ def test_own_files_load_by_path_without_a_cache(project):
     assert (data.name, data.source, data.rating_scale, data.explicit) == ("mine", "own file", (1, 5), True)
     assert data.ratings["user_id"].tolist() == ["ann", "bob"] and data.movies["year"].tolist() == [1999]
     assert datasets.load(str(path)).sha256 != data.sha256 == cache.frames_sha256(frames(data))
-    path.write_text(OWN + "ann,x,3.5,4\n")
+    path.write_text(OWN + "ann,x,3.5,4\nbob,x,4,5\n")
     assert datasets.load(path).rating_scale == (0.5, 5)
     assert not (project / "data").exists()
 
@@ -499,7 +499,9 @@ def test_own_files_load_by_path_without_a_cache(project):
 def test_repeated_own_pairs_are_counted_and_refused_unless_told_which_to_keep(project):
     path = project / "mine.csv"
     path.write_text(OWN + "1,2,3,40\n1,3,4,5\n1,2,5,10\n1,2,1,20\n")
-    with pytest.raises(StudyError, match=r"mine.csv: 2 rows repeat .*\(first: 1, 2\); .*keep='first' or keep='last'"):
+    with pytest.raises(
+        StudyError, match=r"mine.csv, line 4: user_id '1' .* of another one: 2\); write keep: first, last or mean"
+    ):
         datasets.load(path)
     assert datasets.load(path, keep="first").ratings["rating"].tolist() == [3, 4]
     assert datasets.load(path, keep="last").ratings["rating"].tolist() == [4, 1]
@@ -510,7 +512,7 @@ def test_repeated_own_pairs_are_counted_and_refused_unless_told_which_to_keep(pr
 
 
 def test_arguments_for_own_files_are_refused_for_a_known_name():
-    with pytest.raises(StudyError, match="movies, users and keep are for own files"):
+    with pytest.raises(StudyError, match="movies, users, keep and columns are for own files"):
         datasets.load("ml-100k", keep="first")
 
 

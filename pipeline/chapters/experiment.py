@@ -226,7 +226,10 @@ class Experiments:
 def open_study(name: str, variables: dict[str, Any]) -> Experiments:
     """Open the run of notebook `name` on its data set; `variables` is `globals()`, right after the `parameters` cell.
 
-    The data set is that of the parameter `dataset`. Raises StudyError as `Notebook.open` and `load` do.
+    The data set is that of the parameter `dataset`; how an own file was understood is printed. Raises StudyError as `Notebook.open`
+    and `load` do.
     """
     notebook = Notebook.open(name, variables)
-    return Experiments(notebook, load(notebook.parameters["dataset"]))
+    data = load(notebook.parameters["dataset"])
+    print(*data.notes, sep="\n", end="\n" if data.notes else "")
+    return Experiments(notebook, data)

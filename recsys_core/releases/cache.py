@@ -82,7 +82,7 @@ def _build_cache(name: str, release: Release, folder: Path, scratch: Path) -> tu
     found = sources.find(name, release, scratch)
     tables = found.read(found.folder, release.scale)
     if "ratings" in tables:
-        unique_pairs(tables["ratings"], found.folder, None)
+        unique_pairs(tables["ratings"], found.folder)
     sha256 = frames_sha256(tables)
     if release.tables_sha256 not in (None, sha256):
         raise sources.other_data(found.folder, sha256, str(release.tables_sha256), release)

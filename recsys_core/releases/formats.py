@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ import pyarrow as pa
 import yaml
 from pyarrow import csv as arrow_csv
 
-from recsys_core.errors import StudyError, refuse_unknown
+from recsys_core.errors import StudyError
 from recsys_core.releases.objects import objects_as_csv
 from recsys_core.releases.parquet import as_csv, column_names, is_parquet
+from recsys_core.releases.shapes import as_ours
 
 Tables = dict[str, pd.DataFrame]
 Scale = tuple[float, float]
-Keep = Literal["first", "last"] | None
 
 PUBLISHED: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("releases.yaml").read_text(encoding="utf-8"))
 WHOLE, NUMBER, TEXT = pa.int64(), pa.float64(), pa.string()
@@ -57,6 +57,7 @@ class Layout:
     scale: Scale = (float("-inf"), float("inf"))
     text_ids: bool = False
     headed: bool = False
+    named_freely: bool = False  # columns may be called what people call them
 
     @property
     def has_header(self) -> bool:
@@ -142,8 +143,13 @@ class Source:
 def _opened(path: Path, layout: Layout) -> Source:
     """Look at a file's first line; refuse an empty file and a header that lacks a column or names one twice."""
     if layout.has_header and is_parquet(path):
-        _check_names(path, layout, column_names(path), "it")
-        return Source(path, layout, as_csv(path, layout.columns), list(layout.columns))
+        names = (
+            as_ours(given := column_names(path), layout.columns)
+            if layout.named_freely
+            else (given := column_names(path))
+        )
+        _check_names(path, layout, names, "it")
+        return Source(path, layout, as_csv(path, dict(zip(names, given)), layout.columns), list(layout.columns))
     text = objects_as_csv(path, layout.columns) if layout.file.endswith(".json") else None
     source = Source(path, layout, text, list(layout.columns))
     with source.rows() as rows:
@@ -152,6 +158,7 @@ def _opened(path: Path, layout: Layout) -> Source:
         raise StudyError(f"{path} is empty; it needs at least one row.")
     if not layout.has_header:
         return source
+    first = as_ours(first, layout.columns) if layout.named_freely else first
     _check_names(path, layout, first, "its first line")
     if second is None:
         raise StudyError(f"{path} holds no rows; it needs at least one.")
@@ -191,7 +198,7 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
 def _parsed(source: Source) -> pd.DataFrame:
     """All rows at once; a row that is no row of the layout is a StudyError."""
     layout, header = source.layout, source.layout.has_header
-    reading = arrow_csv.ReadOptions(column_names=None if header else source.fields, encoding=layout.encoding)
+    reading = arrow_csv.ReadOptions(column_names=source.fields, skip_rows=int(header), encoding=layout.encoding)
     parsing = arrow_csv.ParseOptions(
         delimiter=layout.delimiter, quote_char='"' if header else False, newlines_in_values=header
     )
@@ -212,7 +219,7 @@ def _explain(source: Source) -> str | None:
     with source.rows() as rows:
         for number, row in enumerate(rows):
             where = f"{source.path}, line {rows.line_num}" if source.text is None else f"{source.path}, row {number}"
-            if not row or (layout.has_header and row == fields):
+            if not row or (layout.has_header and number == 0):
                 continue
             if len(row) != len(fields):
                 text = layout.separator.join(row)
@@ -291,7 +298,8 @@ FINISH: dict[str, Callable[[Tables], Tables]] = {
 }
 
 
-def _finished(form: str, tables: Tables) -> Tables:
+def finished(form: str, tables: Tables) -> Tables:
+    """Return the tables of a format as the study has them: one table of ratings, of films with their years."""
     tables = FINISH.get(form, dict)(tables)
     return tables | {"movies": with_year(tables["movies"])} if "movies" in tables else tables
 
@@ -303,28 +311,9 @@ def read_release(form: str, folder: Path, scale: Scale) -> Tables:
         tables[table] = read_table(folder / layout.file, replace(layout, scale=scale))
         unique_keys(table, tables[table], folder / layout.file)
     try:
-        return _finished(form, tables)
+        return finished(form, tables)
     except StudyError as error:
         raise StudyError(f"{folder}: {error}") from None
-
-
-def read_own(ratings: Path, movies: Path | None, users: Path | None, scale: Scale) -> Tables:
-    """Read own CSV or parquet files that name the columns of the format `own` (others are ignored).
-
-    The ids of a column are whole numbers where all of them are, else text.
-    """
-    layouts = FORMATS["own"]
-    rated = read_table(ratings, replace(layouts["ratings"], scale=scale, text_ids=True))
-    tables = {"ratings": rated}
-    for table, path in (("movies", movies), ("users", users)):
-        key = KEYS[table]
-        # "007" stays text: as a number it could no longer be told from "7".
-        if whole := bool(rated[key].str.fullmatch(r"0|-?[1-9]\d{0,17}").all()):
-            rated[key] = rated[key].astype("int64")
-        if path is not None:
-            tables[table] = read_table(path, replace(layouts[table], text_ids=not whole))
-            unique_keys(table, tables[table], path)
-    return _finished("own", tables)
 
 
 def unique_keys(table: str, frame: pd.DataFrame, where: Path) -> None:
@@ -333,15 +322,13 @@ def unique_keys(table: str, frame: pd.DataFrame, where: Path) -> None:
         raise StudyError(f"{where}: {key} {twice.iloc[0]} occurs twice; keep one row of it.")
 
 
-def unique_pairs(ratings: pd.DataFrame, where: Path, keep: Keep) -> pd.DataFrame:
-    """Drop the rows of a repeated (user_id, item_id) that `keep` does not want; without it refuse them."""
-    refuse_unknown("keep", [keep], (None, "first", "last"))
-    repeated = ratings.duplicated(["user_id", "item_id"], keep or "first")
-    if repeated.any() and keep is None:
+def unique_pairs(ratings: pd.DataFrame, where: Path) -> None:
+    """Refuse ratings that repeat a (user_id, item_id)."""
+    repeated = ratings.duplicated(["user_id", "item_id"])
+    if repeated.any():
         user, item = ratings[["user_id", "item_id"]].to_numpy()[repeated.to_numpy().argmax()]
         twice = f"{repeated.sum():,} rows repeat the user_id and item_id of an earlier one (first: {user}, {item})"
-        raise StudyError(f"{where}: {twice}; remove them, or for an own file choose keep='first' or keep='last'.")
-    return ratings[~repeated].reset_index(drop=True)
+        raise StudyError(f"{where}: {twice}; fetch it anew.")
 
 
 def check_tables(form: str, tables: Tables, scale: Scale) -> None:
@@ -359,7 +346,7 @@ def check_tables(form: str, tables: Tables, scale: Scale) -> None:
             raise StudyError(f"{where} is empty, lacks values or has some that are not allowed; delete it.")
         unique_keys(table, frame, where)
         if table == "ratings":
-            unique_pairs(frame, where, None)
+            unique_pairs(frame, where)
 
 
 def _columns(form: str) -> dict[str, list[str]]:

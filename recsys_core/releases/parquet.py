@@ -1,6 +1,6 @@
 """Parquet files of any writer as the CSV text that they would be, so that they pass the checks of text files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -23,26 +23,27 @@ def is_parquet(path: Path) -> bool:
 
 def column_names(path: Path) -> list[str]:
     """Return the names of a file's columns; StudyError for a damaged file."""
-    with _readable(path):
+    with readable(path):
         names: list[str] = parquet.read_schema(path).names
         return names
 
 
-def as_csv(path: Path, columns: list[str]) -> bytes:
-    """Return columns as CSV text in the order asked for; NaN and null are empty.
+def as_csv(path: Path, given: Mapping[str, str], columns: list[str]) -> bytes:
+    """Return columns as CSV text in the order asked for, found under their `given` names; NaN and null are empty.
 
     Raises StudyError for a damaged file and for a column of values that are no text (lists, maps).
     """
-    with _readable(path):
+    with readable(path):
         # As one file: a folder's name such as `fold=1` is no column.
-        table = parquet.ParquetFile(path).read(columns=columns)
+        table = parquet.ParquetFile(path).read(columns=[given[name] for name in columns])
         text = BytesIO()
-        arrow_csv.write_csv(pa.table({name: _without_nan(table[name]) for name in columns}), text)
+        arrow_csv.write_csv(pa.table({name: _without_nan(table[given[name]]) for name in columns}), text)
         return text.getvalue()
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of arrow and of the disk into a StudyError that names the file."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
