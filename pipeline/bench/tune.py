@@ -50,7 +50,7 @@ from recsys_core.splits import Split
 
 N_TRIALS, N_WIDE_TRIALS = 30, 60
 N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
-LOGS = Path("reports/executed/tuning")  # of searches that have not ended
+LOGS = Path("reports/stored/tuning/unfinished")  # of searches that have not ended
 APART = {"tenth": 3}  # option of a split: what a search apart does not see
 Space: TypeAlias = dict[str, list[Any] | Between]
 

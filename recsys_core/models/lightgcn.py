@@ -100,12 +100,12 @@ class LightGCN(NeuralRecommender):
 
     epochs: int = setting(1000, search=400, fast=30)
     patience: int | None = setting(None, search=20)
-    embedding_dim: int = setting(64, least=1, search=[32, 64, 128, 256], fast=8, other=4)
+    embedding_dim: int = setting(64, least=1, search=[32, 64, 128], fast=8, other=4)
     n_layers: int = setting(3, least=0, search=between(1, 4), other=1)
     embedding_std: float = setting(0.1, least=0, search=between(0.01, 0.3, log=True), other=0.3)
     regularisation: float = setting(1e-4, least=0, search=between(1e-6, 0.1, log=True), other=0.1)
     learning_rate: float = setting(1e-3, search=between(0.0005, 0.03, log=True))
-    batch_size: int = setting(2048, search=[2048, 4096, 8192, 16384], fast=256)
+    batch_size: int = setting(2048, search=[4096, 8192, 16384], fast=256)
     n_negatives: int = setting(1, least=1, other=2)
 
     def _build(self, train: Interactions) -> nn.Module:
