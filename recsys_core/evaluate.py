@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recsys_core import metrics
 from recsys_core.budget import rows_at_once
-from recsys_core.errors import StudyError
+from recsys_core.errors import StudyError, at_least
 from recsys_core.interactions import Interactions
 from recsys_core.metrics import Hits
 
@@ -171,9 +171,7 @@ class RankingTask:
     among: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        n_items = self.train.n_items
-        if not all(1 <= cutoff <= n_items for cutoff in self.cutoffs):
-            raise StudyError(f"cutoffs={self.cutoffs}: each must lie between 1 and the {n_items} items there are.")
+        at_least("cutoffs", self.cutoffs, 1)
         _check_rows(self.train, self.history, self.test, self.allow_overlap)
         if self.negatives is not None:
             self._check_negatives(self.negatives)
@@ -242,11 +240,11 @@ def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tupl
 def rank(model: Recommender, task: RankingTask) -> Ranking:
     """Rank every candidate for every test user and measure; metrics as columns `metric@cutoff`.
 
-    Raises StudyError where test rows were seen in training (unless allowed), for cut-offs beyond the catalogue and for scores
-    that are NaN, +inf or of another shape than the users and items.
+    Raises StudyError where test rows were seen in training (unless allowed), for cut-offs below 1 and for scores that
+    are NaN, +inf or of another shape than the users and items.
     """
     frames, lists = [], []
-    largest = max(task.cutoffs)
+    largest = min(max(task.cutoffs), task.test.n_items)  # a longer list holds all items
     for frame, scores, hits in _scored(model, task, largest):
         best = top_k(scores, largest, type(model).__name__).cpu().numpy()
         frames.append(frame.assign(**_measure(task, frame["user"].to_numpy(), hits, best)))

@@ -30,19 +30,18 @@ class PositivesAndNegatives:
 
     Negatives are items that the user has not seen in training, uniform over all of these and independent. They are drawn by
     rejection against a table of seen pairs that holds a block of users at a time, so that no table of size U × I exists.
-    Raises StudyError for a user who has seen everything.
+    A user who has seen everything teaches nothing here and is left out; StudyError where all have.
     """
 
     def __init__(self, train: Interactions, batch_size: int, n_negatives: int, device: torch.device) -> None:
-        full = np.flatnonzero(np.diff(train.binary.indptr) == train.n_items)
-        if full.size:
-            raise StudyError(
-                f"User code {full[0]} has seen all {train.n_items} items: no negative can be drawn for them."
-            )
+        self.left_out = np.diff(train.binary.indptr) == train.n_items  # (U,) users
         order = np.argsort(train.users, kind="stable")
+        order = order[~self.left_out[train.users[order]]]
+        if not order.size:
+            raise StudyError(f"All users have seen all {train.n_items} items: no negative can be drawn.")
         self.users = torch.as_tensor(train.users[order], device=device)
         self.items = torch.as_tensor(train.items[order], device=device)
-        self.ends = np.cumsum(train.user_counts).tolist()
+        self.ends = np.cumsum(np.where(self.left_out, 0, train.user_counts)).tolist()
         self.n_items = train.n_items
         self.n_negatives = n_negatives
         self.n_positives = max(1, batch_size // (1 + n_negatives))

@@ -167,10 +167,14 @@ def loo_full(interactions: Interactions, benchmark: Benchmark | None = None) -> 
 def loo_sampled(
     interactions: Interactions, benchmark: Benchmark | None = None, item_ids: np.ndarray | None = None, seed: int = 0
 ) -> Split:
-    """The split of `loo-full` with 99 negatives per user: the published ones, or drawn from what the user has not seen."""
+    """The split of `loo-full` with 99 negatives per user: the published ones, or drawn from what the user has not seen.
+
+    Users who have seen all but fewer items only train.
+    """
     roles = loo_full(interactions, benchmark).roles
     if benchmark is None:
         negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, np.random.default_rng(seed))
+        roles[~_left_unseen(interactions, N_SAMPLED_NEGATIVES)[interactions.users]] = Role.TRAIN
     elif item_ids is None:
         raise StudyError("A benchmark's negatives are item ids: pass item_ids, the vocabulary's, with the benchmark.")
     else:
@@ -182,12 +186,13 @@ def loo_sampled(
 def sample_unseen(
     interactions: Interactions, n_negatives: int, generator: np.random.Generator, chunk: int = 1024
 ) -> np.ndarray:
-    """Draw (U, n) different items that each user has not seen, ascending; raises StudyError where a user has fewer left."""
-    fewest = interactions.n_items - int(np.diff(interactions.binary.indptr).max(initial=0))
-    if fewest < n_negatives:
-        left = f"one user has only {fewest} of {interactions.n_items} items left unseen"
-        advice = f"ask for {fewest} at most, or leave out protocols that need them, such as loo-sampled"
-        raise StudyError(f"{n_negatives} negatives asked for, but {left}: {advice}.")
+    """Draw (U, n) different items that each user has not seen, ascending; for users with fewer left the numbers mean nothing.
+
+    Raises StudyError where all users have fewer.
+    """
+    if not _left_unseen(interactions, n_negatives).any():
+        advice = "leave out protocols that need them, such as loo-sampled"
+        raise StudyError(f"No user has {n_negatives} of the {interactions.n_items} items left unseen: {advice}.")
     drawn = []
     for start in range(0, interactions.n_users, chunk):
         seen = interactions.binary[start : start + chunk]
@@ -196,6 +201,11 @@ def sample_unseen(
         drawn.append(np.argpartition(keys, n_negatives - 1, axis=1)[:, :n_negatives])
     # Sorted, because the order that argpartition leaves differs between processors.
     return np.sort(np.concatenate(drawn).astype(np.int64), axis=1)
+
+
+def _left_unseen(interactions: Interactions, n_items: int) -> np.ndarray:
+    """Whether each user, (U,) bool, has so many items left unseen."""
+    return interactions.n_items - np.diff(interactions.binary.indptr) >= n_items
 
 
 def _draw_users(eligible: np.ndarray, *sizes: int, generator: np.random.Generator) -> list[np.ndarray]:
@@ -282,7 +292,8 @@ def as_reported(interactions: Interactions, claim: str, seed: int = 0) -> Split:
         test, validation, _ = np.split(generator.permutation(n_rows), [n_rows // 10, 2 * (n_rows // 10)])
         roles = _roles(n_rows, test, validation)
     else:
-        roles[_latest(interactions, np.arange(n_rows), at_least=3)] = Role.TEST
+        asked = np.flatnonzero(_left_unseen(interactions, N_SAMPLED_NEGATIVES)[interactions.users])
+        roles[_latest(interactions, asked, at_least=3)] = Role.TEST
         negatives = sample_unseen(interactions, N_SAMPLED_NEGATIVES, generator)
     return Split(interactions, roles, "as-reported", claim, held_out=claim == "S0", negatives=negatives)
 

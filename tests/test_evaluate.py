@@ -255,11 +255,17 @@ def test_a_reported_leak_can_be_measured_and_then_nothing_is_masked() -> None:
     assert len(rate(model, rows, rows, allow_overlap=True)) == 2
 
 
-@pytest.mark.parametrize("cutoffs", [(0,), (10, 16), (-3, 5)])
-def test_cutoffs_outside_the_catalogue_are_refused_by_name(cutoffs: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("cutoffs", [(0,), (-3, 5)])
+def test_cutoffs_below_one_are_refused_by_name(cutoffs: tuple[int, ...]) -> None:
     train, test = halves(1)
-    with pytest.raises(StudyError, match="between 1 and the 15 items"):
+    with pytest.raises(StudyError, match=r"cutoffs=.*: it must be at least 1"):
         RankingTask(train, test, cutoffs=cutoffs)
+
+
+def test_a_list_that_is_longer_than_the_catalogue_holds_all_items() -> None:
+    train, test = halves(1)
+    users = rank(Popularity().fit(train), RankingTask(train, test, cutoffs=(15, 25))).users
+    assert users["ndcg@25"].tolist() == users["ndcg@15"].tolist() and users["recall@25"].eq(1).all()
 
 
 @pytest.mark.parametrize("how", ["rank", "rate"])

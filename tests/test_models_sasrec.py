@@ -14,6 +14,7 @@ from torch.nn.functional import layer_norm
 
 from recsys_core.errors import StudyError
 from recsys_core.models.sasrec import ONE_NEGATIVE, CausalAttention, SASRecNet
+from recsys_core.models.sequences import WindowsAndNegatives
 
 
 def x_of(length: int = 7, dim: int = 8) -> Tensor:
@@ -144,7 +145,10 @@ def test_one_negative_completes_the_checkerboard() -> None:
     assert (scores.argmax(dim=1) == PLAYERS).float().mean() >= 0.9
 
 
-def test_one_negative_refuses_a_user_who_has_seen_everything() -> None:
+def test_one_negative_leaves_out_a_user_who_has_seen_everything() -> None:
     rows = rows_of(np.repeat([0, 1], [4, 2]), np.array([0, 1, 2, 3, 0, 1]), np.ones(6), 2, 4)
-    with pytest.raises(StudyError, match="User code 0 has seen all 4 items"):
-        build("sasrec", objective=ONE_NEGATIVE).fit(rows)
+    batches = WindowsAndNegatives(rows, 4, 10, torch.device("cpu"))
+    ((items, following, drawn),) = batches.epoch(torch.Generator().manual_seed(0))
+    assert items[:, -1].tolist() == [0] and following[:, -1].tolist() == [1] and int(drawn[0, -1]) in (2, 3)
+    with pytest.raises(StudyError, match="All users have seen all 4 items"):
+        build("sasrec", objective=ONE_NEGATIVE).fit(rows.take(rows.users == 0))

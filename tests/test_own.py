@@ -145,6 +145,13 @@ def test_columns_say_what_is_what_by_name_or_number(tmp_path):
         read(tmp_path, content, columns={"reader": "who"})
 
 
+def test_it_is_said_who_is_not_asked_for_lists(tmp_path):
+    content = HEAD + "".join(f"{user},{item},{1 + item % 5},{item}\n" for user in range(3) for item in range(user * 60))
+    said = " ".join(read_own(written(tmp_path, content + "7,1,1,1\n"))[1].notes)
+    assert "Users with fewer than 3 ratings: 1 of 3; they only train." in said
+    assert "Users who have rated all but fewer than 99 of the 120 items: 2 of 3" in said
+
+
 def test_what_stands_beside_a_file_says_how_to_read_it(tmp_path):
     path = written(tmp_path, "who,what,liked\na,7,3\na,7,4\n")
     beside = tmp_path / "mine.csv.yaml"

@@ -66,10 +66,17 @@ def test_draws_follow_the_generator() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_a_user_who_has_seen_everything_is_refused_and_named() -> None:
-    train = train_rows({0: [1], 1: list(range(N_ITEMS))})
-    with pytest.raises(StudyError, match="User code 1 has seen all 12 items"):
-        PositivesAndNegatives(train, 10, 4, CPU)
+def test_a_user_who_has_seen_everything_is_left_out() -> None:
+    everything = list(range(N_ITEMS))
+    batches = PositivesAndNegatives(train_rows({0: [1], 1: everything, 2: [3, 4]}), 10, 4, CPU)
+    assert batches.left_out.nonzero()[0].tolist() == [1]
+    drawn = [batch for batch in batches.epoch(torch.Generator().manual_seed(0))]
+    assert torch.cat([users for users, _ in drawn]).sort().values.tolist() == [0, 2, 2]
+    for users, items in drawn:
+        for user, (positive, *negatives) in zip(users.tolist(), items.T.tolist()):
+            assert positive in {0: [1], 2: [3, 4]}[user] and not {0: {1}, 2: {3, 4}}[user] & {*negatives}
+    with pytest.raises(StudyError, match="All users have seen all 12 items"):
+        PositivesAndNegatives(train_rows({0: everything}), 10, 4, CPU)
 
 
 def test_memory_grows_with_the_rows_and_not_with_users_times_items() -> None:

@@ -285,11 +285,18 @@ def test_negatives_stand_in_an_order_that_no_sorting_routine_decides() -> None:
     assert (np.diff(negatives, axis=1) > 0).all()
 
 
-def test_more_negatives_than_a_user_has_left_are_refused_with_the_number_possible() -> None:
-    rows = make_interactions([(0, 0), (1, 0), (1, 1)], 2, 100)
-    assert sample_unseen(rows, 98, np.random.default_rng(0)).shape == (2, 98)
-    with pytest.raises(StudyError, match="only 98 of 100 items left unseen: ask for 98 at most"):
-        sample_unseen(rows, 99, np.random.default_rng(0))
+def test_who_has_fewer_than_99_items_left_unseen_only_trains_where_99_are_drawn() -> None:
+    pairs = [(user, item) for user, n_items in enumerate((3, 4, 102)) for item in range(n_items)]
+    rows = make_interactions(pairs, 3, 102)
+    assert np.unique(loo_full(rows).test.users).tolist() == [0, 1, 2]
+    for split in (loo_sampled(rows), as_reported(rows, "S4")):
+        assert np.unique(split.test.users).tolist() == [0] and np.unique(split.train.users).tolist() == [0, 1, 2]
+        assert split.negatives is not None
+        assert len({*split.negatives[0].tolist(), 0, 1, 2}) == 102
+    with pytest.raises(
+        StudyError, match="No user has 99 of the 101 items left unseen: leave out protocols that need them"
+    ):
+        loo_sampled(make_interactions([(0, item) for item in range(3)], 1, 101))
 
 
 @pytest.fixture

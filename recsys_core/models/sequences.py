@@ -88,18 +88,22 @@ class Windows:
 class WindowsAndNegatives(Windows):
     """Batches as those of `Windows`, and (B, T) items that did not follow, one beside each that did, drawn anew for each epoch.
 
-    They are items that the user has not seen in training, uniform over all of these and independent. Raises StudyError as
-    `Windows` does, and for a user who has seen everything.
+    They are items that the user has not seen in training, uniform over all of these and independent. Users who have seen everything
+    are left out. Raises StudyError as `Windows` does, and where that leaves nobody.
     """
 
     def __init__(self, train: Interactions, window: int, batch_size: int, device: torch.device) -> None:
         super().__init__(train, window, batch_size, device)
         self.unseen = PositivesAndNegatives(train, batch_size, 1, device)
+        self.users = self.users[~self.unseen.left_out[self.users]]
+        self.rows = train.by_time[~self.unseen.left_out[train.users[train.by_time]]]
+        if not len(self.users):
+            raise StudyError(NOTHING_FOLLOWS)
 
     def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        """Draw an item for each training row, then yield every user with two rows or more once, in random order."""
-        items = np.empty_like(self.train.items)
-        items[self.train.by_time] = self.unseen.draw(generator).squeeze(1).cpu().numpy()
+        """Draw an item for each training row of these users, then yield each of them once, in random order."""
+        items = self.train.items.copy()
+        items[self.rows] = self.unseen.draw(generator).squeeze(1).cpu().numpy()
         self.drawn = replace(self.train, items=items)
         yield from super().epoch(generator)
 

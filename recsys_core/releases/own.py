@@ -43,6 +43,7 @@ FEW = 1e-3  # share of the ratings that alone lie outside a scale, and are taken
 UNITS_S = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 LARGEST_S = 1e10  # a time in seconds is less; 2286
 Columns: TypeAlias = Mapping[str, str] | None
+N_TO_BE_ASKED, N_SAMPLED_NEGATIVES = 3, 99  # ratings of a user who is tested; as `splits` has them
 KEEP = (None, "first", "last", "mean")
 WHOLE, WHOLE_WITH_POINT = r"^(0|-?[1-9][0-9]{0,17})$", r"^(0|-?[1-9][0-9]{0,14})(\.0*)?$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
@@ -115,7 +116,20 @@ def read_own(
             are_text = own.ratings[KEYS[table]].dtype != "int64"
             tables[table] = read_table(path, replace(layouts[table], text_ids=are_text))
             unique_keys(table, tables[table], path)
-    return finished("own", tables), own
+    return finished("own", tables), replace(own, notes=(*own.notes, *_of_users(own.ratings)))
+
+
+def _of_users(ratings: pd.DataFrame) -> list[str]:
+    """Which users the study cannot ask for lists, and what a small catalogue does to lists."""
+    counts, n_items = ratings["user_id"].value_counts(), ratings["item_id"].nunique()
+    notes = []
+    if few := int((counts < N_TO_BE_ASKED).sum()):
+        notes.append(f"Users with fewer than {N_TO_BE_ASKED} ratings: {few:,} of {len(counts):,}; they only train.")
+    if full := int((n_items - counts < N_SAMPLED_NEGATIVES).sum()):
+        left = f"all but fewer than {N_SAMPLED_NEGATIVES} of the {n_items:,} items"
+        which = "protocols that draw so many others do not test them"
+        notes.append(f"Users who have rated {left}: {full:,} of {len(counts):,}; {which}.")
+    return notes
 
 
 def said_beside(ratings: Path) -> dict[str, Any]:
