@@ -13,8 +13,8 @@ from helpers import invented_movielens
 
 from pipeline.bench import tune
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.study import ROOT, TUNED_APART, TUNED_WIDELY
-from pipeline.chapters.tuned import FOLDER, read_trials, read_tuned, tuned_file
+from pipeline.chapters.study import ROOT, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
+from pipeline.chapters.tuned import FOLDER, PARTS, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
@@ -280,13 +280,32 @@ def test_only_models_of_random_tenths_are_searched_apart(tmp_path: Path) -> None
         tune.tune(tmp_path, ["svd"], "invented", n_trials=1, settings=TUNED_APART)
 
 
-def test_a_search_is_wide_or_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tune.main(["ease", "--wide", "1", "--apart", "1"]) == 1
-    assert "WIDE=1 and APART=1 are two searches: ask for one of them." in capsys.readouterr().err
+@pytest.mark.parametrize("options", [["--wide", "1", "--apart", "1"], ["--apart", "1", "--sampler", "2"]])
+def test_a_search_is_of_one_kind(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.main(["ease", *options]) == 1
+    assert "are searches of their own: ask for one of them." in capsys.readouterr().err
+    assert tune.main(["ease", "--sampler", "3"]) == 1
+    assert "SAMPLER='3' is not known: allowed are , 1, 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / FOLDER / "apart").glob("*.json")), ids=lambda path: path.stem)
-def test_searches_apart_that_are_stored_are_those_of_the_spaces(path: Path) -> None:
-    stored = json.loads(path.read_text())
-    assert tune.is_stored(ROOT, path.stem, stored["data_sha256"], tune.N_TRIALS, TUNED_APART)
+def test_another_sampler_begins_with_the_same_trial_and_draws_others(tmp_path: Path) -> None:
+    names = ("tuned", *TUNED_AGAIN)
+    for settings in names:
+        tune.tune(tmp_path, ["ease"], "invented", n_trials=3, settings=settings)
+    first, second, third = (read_trials(tmp_path, "ease", settings)["trials"] for settings in names)
+    assert first[0] == second[0] == third[0]
+    assert len({str(trials[2]["settings"]) for trials in (first, second, third)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (settings, path.stem)
+        for settings in (TUNED_APART, *TUNED_AGAIN)
+        for path in sorted((ROOT / FOLDER / PARTS[settings]).glob("*.json"))
+    ],
+)
+def test_further_searches_that_are_stored_are_those_of_the_spaces(settings: str, name: str) -> None:
+    stored = read_trials(ROOT, name, settings)
+    assert tune.is_stored(ROOT, name, stored["data_sha256"], tune.N_TRIALS, settings)
     assert stored["value"] == max(trial["value"] for trial in stored["trials"])

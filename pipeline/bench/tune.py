@@ -8,6 +8,8 @@ rows are never read.
 `make tune APART=1` does the same without the tenth that another split of the same protocol tests: it bounds what it is worth that
 these rows were seen in training when settings were chosen.
 
+`make tune SAMPLER=1` (or 2) does the same with another seed of the sampler: what the luck of a search is worth.
+
 `make tune WIDE=1` searches wider spaces, 60 trials, into reports/stored/tuning/wide/: the first trial is the stated settings
 wherever they lie, then come the trials of the search above that lie in the wider space, where the same settings were fixed. The
 five best are trained again with three other seeds, and the mean of these chooses.
@@ -33,7 +35,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import create_trial
 
 from pipeline.bench.trial_log import TrialLog
-from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_APART, TUNED_WIDELY
+from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import read_trials, tuned_file
 from pipeline.command import at_least_one, exit_status
 from recsys_core.content import with_title_words
@@ -160,7 +162,8 @@ def search(
     start = {key: getattr(kind(), key) for key in space}
     made = [Trial(value_of(start), _in_json(start))] if wide else []
     made += [trial for trial in earlier if trial.settings != _in_json(start) and as_trial(trial.settings, space)]
-    trials = _trials(value_of, space, made, n_trials, least, None if wide else stated(kind, space))
+    seed = TUNED_AGAIN.index(settings) + 1 if settings in TUNED_AGAIN else 0
+    trials = _trials(value_of, space, made, n_trials, least, None if wide else stated(kind, space), seed)
     best = (min if least else max)(trials, key=lambda trial: trial.value)
     found = labels | {"metric": metric, "best": best.settings, "value": best.value}
     if wide:
@@ -175,9 +178,10 @@ def _trials(
     n_trials: int,
     least: bool,
     first: dict[str, Any] | None,
+    seed: int,
 ) -> list[Trial]:
     """The trials that were made and those that Optuna adds to them up to `n_trials`, `first` among these where it is given."""
-    sampler, drawn_from = optuna.samplers.TPESampler(seed=0), distributions(space)
+    sampler, drawn_from = optuna.samplers.TPESampler(seed=seed), distributions(space)
     optuna_study = optuna.create_study(sampler=sampler, direction="minimize" if least else "maximize")
     for trial in made:
         if (params := as_trial(trial.settings, space)) is not None:
@@ -310,6 +314,16 @@ def _quiet() -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - progress of many fits
 
 
+def _asked(wide: str, apart: str, sampler: str) -> str:
+    """What the settings of the search are called that these options ask for."""
+    refuse_unknown("SAMPLER", [sampler], ["", *map(str, range(1, len(TUNED_AGAIN) + 1))])
+    again = TUNED_AGAIN[int(sampler) - 1] if sampler else ""
+    asked = [name for name, on in ((TUNED_WIDELY, wide == "1"), (TUNED_APART, apart == "1"), (again, sampler)) if on]
+    if len(asked) > 1:
+        raise StudyError("WIDE=1, APART=1 and SAMPLER=1 are searches of their own: ask for one of them.")
+    return asked[0] if asked else TUNED
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; errors of the user are one sentence and exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.bench.tune", description=__doc__)
@@ -320,6 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--wide", default="", help="1: search the wide spaces")
     parser.add_argument("--apart", default="", help="1: without the tenth that another split tests")
+    parser.add_argument("--sampler", default="", help="1 or 2: with another seed of the sampler")
     parser.add_argument("--jobs", default="2", help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
@@ -327,9 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
     def search_all() -> None:
         jobs = at_least_one("JOBS", options.jobs)
         trials = at_least_one("--trials", options.trials) if options.trials else None
-        if options.wide == options.apart == "1":
-            raise StudyError("WIDE=1 and APART=1 are two searches: ask for one of them.")
-        settings = TUNED_WIDELY if options.wide == "1" else TUNED_APART if options.apart == "1" else TUNED
+        settings = _asked(options.wide, options.apart, options.sampler)
         tune(ROOT, options.models, options.dataset, trials, jobs, options.device, settings)
 
     return exit_status(search_all, "stopped; the same command continues from here")

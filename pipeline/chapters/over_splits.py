@@ -107,6 +107,16 @@ def searched_apart(seen: pd.DataFrame, unseen: pd.DataFrame, metric: str) -> pd.
     return pd.DataFrame.from_dict(lines, "index", columns=columns).rename_axis("model")
 
 
+def searched_again(found: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
+    """Means over users and seeds of the same models with settings of several searches, by what these are called, a column each.
+
+    Models that one of them lacks are left out; the column `apart` is the largest less the smallest.
+    """
+    means = {name: users.groupby("model")[metric].mean() for name, users in found.items()}
+    table = pd.DataFrame(means).dropna().astype(float)
+    return table.assign(apart=table.max(axis=1) - table.min(axis=1))
+
+
 def components(users: pd.DataFrame, pairs: Sequence[tuple[str, str]], metric: str) -> pd.DataFrame:
     """Standard deviations of the effects on the difference of each pair, a line "A against B", see `crossed_components`."""
     found = {f"{a} against {b}": variance_components(differences(users, a, b, metric, "split")) for a, b in pairs}

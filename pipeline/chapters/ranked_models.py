@@ -14,8 +14,8 @@ from pipeline.chapters.fits import with_chosen
 from pipeline.chapters.multiverse import Place, Specification, measured, specifications
 from pipeline.chapters.ranks import RankFile, Run, twice_ranks
 from pipeline.chapters.store import Identity, Selection
-from pipeline.chapters.study import TUNED_APART, TUNED_WIDELY
-from pipeline.chapters.tuned import read_trials
+from pipeline.chapters.study import STATED, TUNED, TUNED_WIDELY
+from pipeline.chapters.tuned import PARTS, read_trials
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
 from recsys_core.protocols import PROTOCOLS
@@ -69,7 +69,8 @@ class RankedModel:
         By place and, from 0, the number of the seed among those of its place: which number it has elsewhere means nothing there.
         """
         identities = [self.study.runs.identity(self.model, place.split) for place in places]
-        of_file = f"{self.name}_apart" if self.settings == TUNED_APART else self.name
+        usual = self.settings in (STATED, TUNED, TUNED_WIDELY)
+        of_file = self.name if usual else f"{self.name}_{PARTS[self.settings]}"
         file = RankFile(self.study.notebook.root, of_file, identities[0])
         found, wanted = file.runs(), self.wanted(places)
         missing = [(at, seed) for at, seed in wanted if (identities[at].split, seed) not in found]

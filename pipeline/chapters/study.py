@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = ("results", "users", "figures")
 TABLES = {"results": "results/{}.csv", "users": "results/users/{}.parquet", "claims": "results/claims/{}.csv"}
 STATED, TUNED, TUNED_WIDELY, TUNED_APART = "stated", "tuned", "tuned widely", "tuned apart"
-KINDS_OF_SETTINGS = (STATED, TUNED, TUNED_WIDELY, TUNED_APART)
+TUNED_AGAIN = ("tuned by sampler 1", "tuned by sampler 2")  # by the seed of the search
+KINDS_OF_SETTINGS = (STATED, TUNED, TUNED_WIDELY, TUNED_APART, *TUNED_AGAIN)
 KNOWN = {"protocols": tuple(PROTOCOLS), "settings": KINDS_OF_SETTINGS}  # what parameters of these names may hold
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.chapters.study import TUNED, TUNED_APART, TUNED_WIDELY
+from pipeline.chapters.study import TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
 from recsys_core.errors import StudyError
 from recsys_core.models.registry import SEARCHES
 
 FOLDER = "reports/stored/tuning"
 PARTS = {TUNED: "", TUNED_WIDELY: "wide", TUNED_APART: "apart"}  # of the folder, by what the settings are called
 COMMANDS = {TUNED: "make tune", TUNED_WIDELY: "make tune WIDE=1", TUNED_APART: "make tune APART=1"}
+for _seed, _name in enumerate(TUNED_AGAIN, start=1):
+    PARTS[_name], COMMANDS[_name] = f"sampler_{_seed}", f"make tune SAMPLER={_seed}"
 
 
 def tuned_file(root: Path, model: str, settings: str = TUNED) -> Path:
