@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from boards import rows_of
 from scipy import optimize
 
+from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
+from recsys_core.models import MODELS
 from recsys_core.models.linear import EASE
 
 
@@ -53,3 +56,12 @@ def test_ease_does_not_read_the_ratings_nor_repeated_rows() -> None:
     rated = rows_of(train.users, train.items, np.arange(len(train)) % 5 + 1, 30, 12)
     users = torch.arange(30)
     assert torch.equal(EASE().fit(rated).score(users), EASE().fit(train).score(users))
+
+
+@pytest.mark.parametrize("name", ["ease", "dlae", "slim"])
+def test_more_items_than_memory_has_room_for_are_refused_before_anything_is_computed(name: str) -> None:
+    many = rows_of(np.zeros(2, np.int64), np.array([0, 9_999_999]), np.ones(2), 1, 10_000_000)
+    with pytest.raises(
+        StudyError, match=r"10,000,000 items have 100,000,000,000,000 pairs, .* needs 3,725,290.3 GiB .*iALS"
+    ):
+        MODELS[name]().fit(many)

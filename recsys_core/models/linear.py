@@ -10,13 +10,18 @@ from torch import Tensor
 
 from recsys_core.interactions import Interactions
 from recsys_core.models.base import FitTask, Recommender
+from recsys_core.models.memory import check_pairs_fit
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 from recsys_core.models.traits import Traits
 
 
 def gram_matrix(interactions: sparse.csr_matrix) -> np.ndarray:
-    """XᵀX, an (I, I) matrix: how many users have seen both of two items, for (U, I) interactions X of ones."""
+    """XᵀX, an (I, I) matrix: how many users have seen both of two items, for (U, I) interactions X of ones.
+
+    Raises StudyError where tables of that size do not fit in memory.
+    """
+    check_pairs_fit(interactions.shape[1])
     interactions = interactions.astype(np.float64)  # X (U, I)
     return (interactions.T @ interactions).toarray()
 
