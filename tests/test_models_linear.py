@@ -62,6 +62,6 @@ def test_ease_does_not_read_the_ratings_nor_repeated_rows() -> None:
 def test_more_items_than_memory_has_room_for_are_refused_before_anything_is_computed(name: str) -> None:
     many = rows_of(np.zeros(2, np.int64), np.array([0, 9_999_999]), np.ones(2), 1, 10_000_000)
     with pytest.raises(
-        StudyError, match=r"10,000,000 items have 100,000,000,000,000 pairs, .* needs 3,725,290.3 GiB .*iALS"
+        StudyError, match=r"10,000,000 items have 100,000,000,000,000 pairs, .* takes 3,725,290.3 GiB .*iALS"
     ):
         MODELS[name]().fit(many)

@@ -13,6 +13,6 @@ def check_pairs_fit(n_items: int) -> None:
     needed, free = N_TABLES * BYTES * n_items**2, psutil.virtual_memory().available
     if needed > free:
         raise StudyError(
-            f"{n_items:,} items have {n_items**2:,} pairs, and a model with a weight for each needs {needed / 2**30:,.1f} GiB while it "
+            f"{n_items:,} items have {n_items**2:,} pairs, and a weight for each takes {needed / 2**30:,.1f} GiB while it "
             f"learns, of which {free / 2**30:,.1f} are free: take a model with vectors, such as iALS, or leave rare items out."
         )
