@@ -113,7 +113,7 @@ def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tune, "validated", noted)
     tune.search("svd", "invented", 2, "cpu")
-    assert seen == [(60, 3, "cpu")] * 2
+    assert seen == [(60, 3, "cpu")] * (2 + len(tune.FRESH_SEEDS))
 
 
 def test_a_search_under_a_name_of_its_own_is_about_the_model_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +286,22 @@ def test_a_search_is_of_one_kind(options: list[str], capsys: pytest.CaptureFixtu
     assert "are searches of their own: ask for one of them." in capsys.readouterr().err
     assert tune.main(["ease", "--sampler", "3"]) == 1
     assert "SAMPLER='3' is not known: allowed are , 1, 2" in capsys.readouterr().err
+
+
+def test_what_a_search_found_is_scored_again_with_seeds_that_chose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune.tune(tmp_path, ["svd"], "invented", n_trials=2)
+    path = tuned_file(tmp_path, "svd")
+    whole = json.loads(path.read_text())
+    fresh = whole.pop("fresh")
+    assert len(fresh) == len(tune.FRESH_SEEDS) and len({*fresh, whole["value"]}) > 1
+    path.write_text(json.dumps(whole))
+    tune.add_fresh(tmp_path, [], "invented")
+    assert read_trials(tmp_path, "svd")["fresh"] == fresh
+    capsys.readouterr()
+    tune.add_fresh(tmp_path, ["svd"], "invented")
+    assert not capsys.readouterr().out
 
 
 def test_another_sampler_begins_with_the_same_trial_and_draws_others(tmp_path: Path) -> None:

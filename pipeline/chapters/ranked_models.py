@@ -15,7 +15,7 @@ from pipeline.chapters.multiverse import Place, Specification, measured, specifi
 from pipeline.chapters.ranks import RankFile, Run, twice_ranks
 from pipeline.chapters.store import Identity, Selection
 from pipeline.chapters.study import STATED, TUNED, TUNED_WIDELY
-from pipeline.chapters.tuned import PARTS, read_trials
+from pipeline.chapters.tuned import PARTS, validation_value
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
 from recsys_core.protocols import PROTOCOLS
@@ -54,8 +54,11 @@ class RankedModel:
 
     @property
     def validated(self) -> float:
-        """What its search reached on validation rows. Raises StudyError for a model that was not searched."""
-        return float(read_trials(self.study.notebook.root, self.name, self.settings)["value"])
+        """What its search reached on validation rows, with seeds that chose nothing where it scored these.
+
+        Raises StudyError for a model that was not searched.
+        """
+        return validation_value(self.study.notebook.root, self.name, self.settings)
 
     def wanted(self, places: Sequence[Place]) -> list[tuple[int, int]]:
         """Place and seed of all runs: those of splits whose users the model can rank, seed 0 alone of a model without chance."""

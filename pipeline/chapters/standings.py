@@ -19,7 +19,7 @@ from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, each_with
 from pipeline.chapters.headline import COLUMNS, EQUIVALENT, NON_LINEAR, Standing
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.study import TUNED, TUNED_WIDELY
-from pipeline.chapters.tuned import read_trials, read_tuned, tuned_file, tuning_gains
+from pipeline.chapters.tuned import read_trials, read_tuned, tuned_file, tuning_gains, validation_value
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
 from recsys_core.statistics import permutation_test
@@ -91,13 +91,15 @@ def floor_of_the_test() -> float:
 
 
 def validated(models: list[str], metric: str, root: Path) -> pd.Series:
-    """What each model's search reached on validation rows by `metric`, or minus the RMSE by which a model for stars was searched.
+    """What each model's search reached by `metric`, see `validation_value`; minus the RMSE by which a model for stars was searched.
 
     A wide search counts for the models that have no other. Of a blend it is the mean of its members' values, of a model that was
     not searched NaN.
     """
-    found = pd.concat([tuning_gains(root, metric)["best"], -tuning_gains(root, "rmse")["best"]])
-    best = found.rename(lambda name: SEARCHES[name].title if name in SEARCHES else name)
+    best = pd.Series(dtype=float)
+    for measure, sign in ((metric, 1), ("rmse", -1)):
+        for name in tuning_gains(root, measure).index.intersection(list(SEARCHES)):
+            best[SEARCHES[name].title] = sign * validation_value(root, name)
     for name, search in WIDE_SEARCHES.items():
         if name not in SEARCHES and tuned_file(root, name, TUNED_WIDELY).exists():
             best[search.title] = read_trials(root, name, TUNED_WIDELY)["value"]

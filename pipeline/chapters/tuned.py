@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -42,6 +43,12 @@ def read_tuned(root: Path, model: str, settings: str = TUNED) -> dict[str, Any]:
     """Return the keyword arguments of the best trial, with those that all trials shared."""
     stored = read_trials(root, model, settings)
     return stored["fixed"] | stored["best"]
+
+
+def validation_value(root: Path, model: str, settings: str = TUNED) -> float:
+    """What a search reached on validation rows: the mean over seeds that chose nothing, or the best trial where these are not known."""
+    found = read_trials(root, model, settings)
+    return fmean(found.get("fresh", [found["value"]]))
 
 
 def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
