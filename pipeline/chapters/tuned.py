@@ -46,7 +46,7 @@ def read_tuned(root: Path, model: str, settings: str = TUNED) -> dict[str, Any]:
 
 
 def validation_value(root: Path, model: str, settings: str = TUNED) -> float:
-    """What a search reached on validation rows: the mean over seeds that chose nothing, or the best trial where these are not known."""
+    """What a search reached on validation rows: the mean over seeds that chose nothing, else the best trial."""
     found = read_trials(root, model, settings)
     return fmean(found.get("fresh", [found["value"]]))
 
