@@ -195,7 +195,7 @@ def models_of(chapter: str) -> set[str]:
     return {
         *given["solved"],
         *given["descended"],
-        *given.get("hidden", []),
+        *given.get("added", []),
         *(f"{name}_apart" for name in given.get("apart", [])),
     }
 
@@ -211,7 +211,7 @@ def test_what_is_stored_of_a_chapters_models_is_of_their_settings_and_whole(chap
     given = Study(ROOT).defaults(chapter)
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
     places = places_of(reading, given["splits"])
-    for name in [*given["solved"], *given["descended"], *given.get("hidden", [])]:
+    for name in [*given["solved"], *given["descended"], *given.get("added", [])]:
         model = RankedModel(reading, name, given["settings"], given["device"])
         found = model.ranks(places)
         assert all(len(twice) == len(places[at].split.test) for (at, _), twice in found.items())

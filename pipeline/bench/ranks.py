@@ -20,7 +20,7 @@ def store_ranks(notebook: str, names: list[str]) -> None:
     given = Study(ROOT).defaults(notebook)
     study = Experiments(replace(Notebook.open(notebook, given), policy="write"), load(given["dataset"]))
     places = places_of(study, given["splits"])
-    for name in names or [*given["solved"], *given["descended"], *given.get("hidden", [])]:
+    for name in names or [*given["solved"], *given["descended"], *given.get("added", [])]:
         model = RankedModel(study, name, given["settings"], given["device"])
         print(f"{model.title}: {len(model.ranks(places))} rankings of test rows are stored", flush=True)
 
