@@ -18,6 +18,7 @@ from pipeline.chapters.ranked_models import RankedModel, lacking, places_of, val
 from pipeline.chapters.ranks import COLUMN, FOLDER, twice_ranks
 from pipeline.chapters.store import Store, described
 from pipeline.chapters.study import ROOT, Study
+from pipeline.chapters.tuned import PARTS
 from recsys_core.datasets import MovieLens
 from recsys_core.models import Recommender
 from recsys_core.models.linear import EASE
@@ -197,6 +198,7 @@ def models_of(chapter: str) -> set[str]:
         *given["descended"],
         *given.get("added", []),
         *(f"{name}_apart" for name in given.get("apart", [])),
+        *(f"{name}_{PARTS[search]}" for name in given.get("leading", []) for search in given.get("samplers", [])),
     }
 
 

@@ -119,7 +119,9 @@ def test_a_training_that_is_stopped_goes_on_from_its_last_epoch(
     assert resumed.results["value"].tolist() == whole.results["value"].tolist()
     assert not list((tmp_path / CHECKPOINTS).iterdir())
     # of what went on from a checkpoint, only a part of the time is known
-    times = [each.runs.cell(ncf(), each.splits(PROTOCOLS[0])[0]).selections[0].seconds for each in (resumed, whole)]
+    tenths = whole.splits("random-80-10-10")[0]
+    cells = [each.runs.cell(ncf(), each.splits(PROTOCOLS[0])[0], tenths) for each in (resumed, whole)]
+    times = [cell.selections[0].seconds for cell in cells]
     assert times[0] is None and times[1] is not None and whole.results["seconds"].notna().all()
 
 

@@ -175,7 +175,7 @@ def headline(table: pd.DataFrame) -> str:
         return f"Boards agree by {pairs[ALL].mean():.2f}"
     means = pairs.dropna(subset=[BEST]).mean()
     said = f"Boards agree by {means[ALL]:.2f} over all models, by {means[BEST]:.2f} over the ten best"
-    return f"{said}, where one truth would give {ceiling(table):.2f}"
+    return f"{said}; chance in users alone would leave {ceiling(table):.2f}"
 
 
 def own_agreement(table: pd.DataFrame) -> pd.Series:
