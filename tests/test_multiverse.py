@@ -17,7 +17,7 @@ from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.ranked_models import RankedModel, lacking, places_of, values_of
 from pipeline.chapters.ranks import COLUMN, FOLDER, twice_ranks
 from pipeline.chapters.store import Store, described
-from pipeline.chapters.study import ROOT, Study
+from pipeline.chapters.study import ROOT, TUNED_WIDELY, Study
 from pipeline.chapters.tuned import PARTS
 from recsys_core.datasets import MovieLens
 from recsys_core.models import Recommender
@@ -197,6 +197,7 @@ def models_of(chapter: str) -> set[str]:
         *given["solved"],
         *given["descended"],
         *given.get("added", []),
+        *(f"{name}_wide" for name in given.get("wide", [])),
         *(f"{name}_apart" for name in given.get("apart", [])),
         *(f"{name}_{PARTS[search]}" for name in given.get("leading", []) for search in given.get("samplers", [])),
     }
@@ -213,8 +214,9 @@ def test_what_is_stored_of_a_chapters_models_is_of_their_settings_and_whole(chap
     given = Study(ROOT).defaults(chapter)
     reading = Experiments(replace(study(ROOT, "first").notebook, parameters=given), ml_100k)
     places = places_of(reading, given["splits"])
-    for name in [*given["solved"], *given["descended"], *given.get("added", [])]:
-        model = RankedModel(reading, name, given["settings"], given["device"])
+    usual = [(name, given["settings"]) for name in [*given["solved"], *given["descended"], *given.get("added", [])]]
+    for name, settings in usual + [(name, TUNED_WIDELY) for name in given.get("wide", [])]:
+        model = RankedModel(reading, name, settings, given["device"])
         found = model.ranks(places)
         assert all(len(twice) == len(places[at].split.test) for (at, _), twice in found.items())
         assert len(found) == len(model.wanted(places)), f"{name} is stale: make store NOTEBOOK={chapter}"

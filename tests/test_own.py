@@ -5,7 +5,9 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from recsys_core.errors import StudyError
 from recsys_core.releases.own import read_own, read_ratings
@@ -227,6 +229,19 @@ def test_a_parquet_file_is_told_by_its_content_and_read_by_the_names_of_its_colu
     assert np.diff(dated.ratings["timestamp"]).tolist() == [86_400]
     text = written(tmp_path, HEAD + "1,2,3,4\n1,3,4,4\n", "mine.parquet")
     assert len(read_ratings(text).ratings) == 2
+
+
+def test_ids_of_a_parquet_file_that_are_floats_are_whole_numbers_and_nan_is_none(tmp_path):
+    large = pa.table({"user_id": [1e15, 2.0], "item_id": ["a", "b"], "rating": [1.0, 2.5]})
+    parquet.write_table(large, tmp_path / "large")
+    assert read_ratings(tmp_path / "large").ratings["user_id"].tolist() == [10**15, 2]
+    parquet.write_table(large.set_column(0, "user_id", pa.array([1.0, float("nan")])), tmp_path / "nan")
+    with pytest.raises(StudyError, match="nan, row 2: user_id '' is empty"):
+        read_ratings(tmp_path / "nan")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    assert read(tmp_path, "\ufeff1,2,3,4\n1,3,4,4\n").ratings["user_id"].tolist() == [1, 1]
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):

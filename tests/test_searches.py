@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.chapters import searches
 from pipeline.chapters.study import ROOT
+from pipeline.chapters.tuned import FOLDER
 
 SPACE = {"hidden_layers": {"choices": [[], [100]]}, "dropout": {"low": 0.1, "high": 0.8}}
 VALUES = [0.2, 0.25, 0.22, 0.26]
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
     found = {"metric": "ndcg@10", "fixed": {}, "space": SPACE, "trials": trials, "best": trials[-1]["settings"]}
     hidden = [{**trial, "settings": {"hidden_layers": [100], "dropout": 0.5}} for trial in trials]
     alone = found | {"trials": hidden, "best": hidden[-1]["settings"]}
-    folder = tmp_path / searches.FOLDER
+    folder = tmp_path / FOLDER
     (folder / "wide").mkdir(parents=True)
     files = {"mult_dae": found, "bias": found | {"metric": "rmse"}, "forgotten": found, "wide/mult_dae_hidden": alone}
     for name, content in files.items():

@@ -12,8 +12,9 @@ import pytest
 from helpers import invented_movielens
 
 from pipeline.bench import tune
+from pipeline.bench.trial_log import TrialLog
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.study import ROOT, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
+from pipeline.chapters.study import ROOT, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import FOLDER, PARTS, read_trials, read_tuned, tuned_file
 from recsys_core import evaluate
 from recsys_core.errors import StudyError
@@ -302,6 +303,37 @@ def test_what_a_search_found_is_scored_again_with_seeds_that_chose_nothing(
     capsys.readouterr()
     tune.add_fresh(tmp_path, ["svd"], "invented")
     assert not capsys.readouterr().out
+
+
+def test_a_search_that_is_stopped_goes_on_after_its_last_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune.tune(tmp_path / "whole", ["svd"], "invented", n_trials=4)
+    original, fitted = tune.validated, []
+
+    def counted(*given: Any) -> float:
+        if len(fitted) == 3 and stop:
+            raise KeyboardInterrupt
+        fitted.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(tune, "validated", counted)
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(tmp_path, ["svd"], "invented", n_trials=4)
+    assert tune.log_file(tmp_path, "svd", TUNED).exists() and not tuned_file(tmp_path, "svd").exists()
+    stop = False
+    tune.tune(tmp_path, ["svd"], "invented", n_trials=4)
+    assert len(fitted) == 4 + len(tune.FRESH_SEEDS)
+    assert tuned_file(tmp_path, "svd").read_bytes() == tuned_file(tmp_path / "whole", "svd").read_bytes()
+    assert not tune.log_file(tmp_path, "svd", TUNED).exists()
+
+
+def test_trials_of_another_space_are_forgotten_and_a_line_that_was_cut_off_too(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert TrialLog(path, {"space": 1}).value({"x": 1}, 0, lambda: 0.5) == 0.5
+    with path.open("a") as file:
+        file.write('["cut')
+    assert TrialLog(path, {"space": 1}).value({"x": 1}, 0, lambda: 0.7) == 0.5
+    assert TrialLog(path, {"space": 2}).value({"x": 1}, 0, lambda: 0.7) == 0.7
 
 
 def test_another_sampler_begins_with_the_same_trial_and_draws_others(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.notebook import Notebook
 from pipeline.chapters.ranked_models import RankedModel, places_of
-from pipeline.chapters.study import ROOT, Study
+from pipeline.chapters.study import ROOT, TUNED_WIDELY, Study
 from pipeline.command import exit_status
 from recsys_core.datasets import load
 
@@ -20,8 +20,10 @@ def store_ranks(notebook: str, names: list[str]) -> None:
     given = Study(ROOT).defaults(notebook)
     study = Experiments(replace(Notebook.open(notebook, given), policy="write"), load(given["dataset"]))
     places = places_of(study, given["splits"])
-    for name in names or [*given["solved"], *given["descended"], *given.get("added", [])]:
-        model = RankedModel(study, name, given["settings"], given["device"])
+    usual = [*given["solved"], *given["descended"], *given.get("added", [])]
+    asked = [(name, given["settings"]) for name in usual] + [(name, TUNED_WIDELY) for name in given.get("wide", [])]
+    for name, settings in [each for each in asked if not names or each[0] in names]:
+        model = RankedModel(study, name, settings, given["device"])
         print(f"{model.title}: {len(model.ranks(places))} rankings of test rows are stored", flush=True)
 
 

@@ -189,10 +189,9 @@ def ceiling(table: pd.DataFrame) -> float:
     Two boards of one truth correlate as the geometric mean of their correlations with themselves (Spearman 1904, American Journal
     of Psychology 15(1)).
     """
-    own = own_agreement(table)
-    return float(
-        np.mean([np.sqrt(own[one] * own[other]) for one, other in pairs_of(table).dropna(subset=[BEST]).index])
-    )
+    own = own_agreement(table).clip(lower=0)  # below 0 it is chance about no agreement
+    pairs = pairs_of(table).dropna(subset=[BEST]).index
+    return float(np.mean([np.sqrt(own[one] * own[other]) for one, other in pairs]))
 
 
 def sentence(table: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from pipeline.chapters.multiverse import Place, Specification, measured, specifi
 from pipeline.chapters.ranks import RankFile, Run, twice_ranks
 from pipeline.chapters.store import Identity, Selection
 from pipeline.chapters.study import STATED, TUNED, TUNED_WIDELY
-from pipeline.chapters.tuned import PARTS, validation_value
+from pipeline.chapters.tuned import PARTS, searches_by_title, validation_value
 from recsys_core.models.base import Recommender
 from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
 from recsys_core.protocols import PROTOCOLS
@@ -42,7 +42,8 @@ class RankedModel:
         kind, chosen = MODELS[name] if search is None else search.kind, {}
         if search is not None:
             chosen = search.fixed | study.hyperparameters(name, self.settings)
-        self.title = kind.title if search is None else search.title
+        titles = {(each.name, each.settings): title for title, each in searches_by_title().items()}
+        self.title = titles.get((name, self.settings), kind.title if search is None else search.title)
         self.family, self.is_searched = kind.family, search is not None
         takes_device = "device" in {each.name for each in fields(kind)}  # type: ignore[arg-type]
         self.model: Recommender = kind(**chosen | ({"device": device} if takes_device else {}))
@@ -72,8 +73,8 @@ class RankedModel:
         By place and, from 0, the number of the seed among those of its place: which number it has elsewhere means nothing there.
         """
         identities = [self.study.runs.identity(self.model, place.split) for place in places]
-        usual = self.settings in (STATED, TUNED, TUNED_WIDELY)
-        of_file = self.name if usual else f"{self.name}_{PARTS[self.settings]}"
+        is_usual = self.settings in (STATED, TUNED) or self.name not in SEARCHES
+        of_file = self.name if is_usual else f"{self.name}_{PARTS[self.settings]}"
         file = RankFile(self.study.notebook.root, of_file, identities[0])
         found, wanted = file.runs(), self.wanted(places)
         missing = [(at, seed) for at, seed in wanted if (identities[at].split, seed) not in found]

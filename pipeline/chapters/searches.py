@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
 from pipeline.chapters.comparisons import named
-from pipeline.chapters.study import TUNED, TUNED_WIDELY
-from pipeline.chapters.tuned import FOLDER, PARTS, read_trials
-from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
+from pipeline.chapters.tuned import read_trials, stored_searches
+from recsys_core.models.registry import SEARCHES, Searched
 from recsys_core.models.traits import FORMS
 
 NEAR_THE_END = 0.05  # of a range, on the scale that it was searched on
@@ -26,12 +25,10 @@ FORMS_COLUMNS = ["search", "form", "trials", "best", "median"]
 
 def stored(root: Path, metric: str = "ndcg@10") -> Iterator[tuple[str, Searched, dict[str, Any]]]:
     """Every stored search by this metric that the study still has: its title, the model, and what `tuned.read_trials` gives."""
-    for settings, searches in ((TUNED, SEARCHES), (TUNED_WIDELY, WIDE_SEARCHES)):
-        for name in sorted(path.stem for path in (root / FOLDER / PARTS[settings]).glob("*.json")):
-            found = read_trials(root, name, settings)
-            if name in searches and found["metric"] == metric:
-                also = settings == TUNED_WIDELY and name in SEARCHES
-                yield f"{searches[name].title}{', wide' if also else ''}", searches[name], found
+    for title, search in stored_searches(root).items():
+        found = read_trials(root, search.name, search.settings)
+        if found["metric"] == metric:
+            yield title, search.searched, found
 
 
 def best_so_far(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:

@@ -18,10 +18,9 @@ from pipeline.chapters.boards import Rows
 from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, each_with
 from pipeline.chapters.headline import COLUMNS, EQUIVALENT, NON_LINEAR, Standing
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.study import TUNED, TUNED_WIDELY
-from pipeline.chapters.tuned import read_trials, read_tuned, tuned_file, tuning_gains, validation_value
+from pipeline.chapters.tuned import read_trials, read_tuned, stored_searches, validation_value
 from recsys_core.models.base import Recommender
-from recsys_core.models.registry import MODELS, SEARCHES, WIDE_SEARCHES
+from recsys_core.models.registry import MODELS
 from recsys_core.statistics import permutation_test
 
 REFERENCE = "EASE"  # what each is compared with on one split
@@ -59,10 +58,9 @@ def over_splits(notebook: Notebook, chapter: str, metric: str) -> Standing | Non
 
 
 def as_searched(root: Path, title: str) -> Recommender:
-    """The unfitted model of this title with the settings that its search found, of two searches those of the narrow one."""
-    for name, search in (WIDE_SEARCHES | SEARCHES).items():
-        if search.title == title:
-            return search.kind(**read_tuned(root, name, TUNED if tuned_file(root, name).exists() else TUNED_WIDELY))
+    """The unfitted model of this title with the settings that its search found."""
+    if (search := stored_searches(root).get(title)) is not None:
+        return search.searched.kind(**read_tuned(root, search.name, search.settings))
     return next(kind for kind in MODELS.values() if kind.title == title)()
 
 
@@ -93,16 +91,12 @@ def floor_of_the_test() -> float:
 def validated(models: list[str], metric: str, root: Path) -> pd.Series:
     """What each model's search reached by `metric`, see `validation_value`; minus the RMSE by which a model for stars was searched.
 
-    A wide search counts for the models that have no other. Of a blend it is the mean of its members' values, of a model that was
-    not searched NaN.
+    Of a blend it is the mean of its members' values, of a model that was not searched NaN.
     """
-    best = pd.Series(dtype=float)
-    for measure, sign in ((metric, 1), ("rmse", -1)):
-        for name in tuning_gains(root, measure).index.intersection(list(SEARCHES)):
-            best[SEARCHES[name].title] = sign * validation_value(root, name)
-    for name, search in WIDE_SEARCHES.items():
-        if name not in SEARCHES and tuned_file(root, name, TUNED_WIDELY).exists():
-            best[search.title] = read_trials(root, name, TUNED_WIDELY)["value"]
+    best, signs = pd.Series(dtype=float), {metric: 1, "rmse": -1}
+    for title, search in stored_searches(root).items():
+        if sign := signs.get(read_trials(root, search.name, search.settings)["metric"]):
+            best[title] = sign * validation_value(root, search.name, search.settings)
     parts = {model: model.partition(": ")[2].split(" + ") for model in models}
     values = {
         model: best.reindex(each if len(each) > 1 else [model]).mean(skipna=False) for model, each in parts.items()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,13 +11,41 @@ import pandas as pd
 
 from pipeline.chapters.study import TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
 from recsys_core.errors import StudyError
-from recsys_core.models.registry import SEARCHES
+from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 
 FOLDER = "reports/stored/tuning"
 PARTS = {TUNED: "", TUNED_WIDELY: "wide", TUNED_APART: "apart"}  # of the folder, by what the settings are called
 COMMANDS = {TUNED: "make tune", TUNED_WIDELY: "make tune WIDE=1", TUNED_APART: "make tune APART=1"}
 for _seed, _name in enumerate(TUNED_AGAIN, start=1):
     PARTS[_name], COMMANDS[_name] = f"sampler_{_seed}", f"make tune SAMPLER={_seed}"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, by its name and by what its settings are called."""
+
+    name: str
+    settings: str
+    searched: Searched
+
+
+def searches_by_title() -> dict[str, Search]:
+    """All searches by what results call the model with what they found; a wide one beside a narrow one is said to be that."""
+    narrow = {each.title: Search(name, TUNED, each) for name, each in SEARCHES.items()}
+    wide = {
+        f"{each.title}{', wide search' if name in SEARCHES else ''}": Search(name, TUNED_WIDELY, each)
+        for name, each in WIDE_SEARCHES.items()
+    }
+    return narrow | wide
+
+
+def stored_searches(root: Path) -> dict[str, Search]:
+    """Those of `searches_by_title` that are stored."""
+    return {
+        title: each
+        for title, each in searches_by_title().items()
+        if tuned_file(root, each.name, each.settings).exists()
+    }
 
 
 def tuned_file(root: Path, model: str, settings: str = TUNED) -> Path:
@@ -27,7 +56,8 @@ def tuned_file(root: Path, model: str, settings: str = TUNED) -> Path:
 def read_trials(root: Path, model: str, settings: str = TUNED) -> dict[str, Any]:
     """Return model, protocol, metric, data_sha256, fixed, space, best and trials (number, value, settings); see `bench.tune`.
 
-    A wide search also has `again`: of its finalists the number of the trial and the values of other seeds.
+    A wide search also has `again`: of its finalists the number of the trial and the values of other seeds; another one of a model
+    that draws has `fresh`, the values of what it found with seeds that chose nothing.
 
     Raises:
         StudyError: the model has not been tuned.

@@ -18,7 +18,7 @@ from recsys_core.models.base import FitTask
 from recsys_core.models.gmf import GMF
 from recsys_core.models.ncf import NCF
 from recsys_core.models.pairs import PairNet
-from recsys_core.models.registry import recommender, searched_as
+from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 from recsys_core.train import Schedule
 
@@ -42,7 +42,6 @@ class Fusion(nn.Module):
 
 
 @recommender("neumf", title="NeuMF", family="perceptron")
-@searched_as("neumf_wide", title="NeuMF, wide search", is_narrow=False)
 @dataclass(kw_only=True)
 class NeuMF(NCF):
     """GMF with `gmf_dim` factors and the MLP, fused; the defaults are the paper's NeuMF with 8 predictive factors.

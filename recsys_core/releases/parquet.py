@@ -37,7 +37,7 @@ def as_csv(path: Path, given: Mapping[str, str], columns: list[str]) -> bytes:
         # As one file: a folder's name such as `fold=1` is no column.
         table = parquet.ParquetFile(path).read(columns=[given[name] for name in columns])
         text = BytesIO()
-        arrow_csv.write_csv(pa.table({name: _without_nan(table[given[name]]) for name in columns}), text)
+        arrow_csv.write_csv(pa.table({name: without_nan(table[given[name]]) for name in columns}), text)
         return text.getvalue()
 
 
@@ -51,6 +51,7 @@ def readable(path: Path) -> Iterator[None]:
         raise StudyError(f"{path} is no parquet file that can be read ({reason}); write it anew.") from None
 
 
-def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with nulls where a number is NaN."""
     missing = pa.scalar(None, column.type)
     return pc.if_else(pc.is_nan(column), missing, column) if pa.types.is_floating(column.type) else column
