@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 # What the user gives reaches the shell as it was typed, spaces and dollars included: recipes read "$$NAME", never $(NAME).
-GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS WIDE APART SAMPLER PARTS PEERS ONLY REPLACE FULL
+GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS WIDE APART SAMPLER PARTS PEERS ONLY REPLACE FULL MOVIES USERS QUICK TUNE
 $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 export BIN := $(if $(value VENV),$(value VENV),.venv)/bin
 RUN = "$$BIN"/python -m pipeline
@@ -20,8 +20,9 @@ test: export RECSYS_SCRATCH := reports/executed/test/scratch
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
-study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study NOTEBOOK= JOBS=2 REPLACE=1 PIP_ARGS=]
-	@exec $(RUN) study --profile="$${PROFILE:-study}" --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}" --replace="$$REPLACE"
+study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study NOTEBOOK= JOBS=2 REPLACE=1 PIP_ARGS=]; or on own ratings [DATASET= MOVIES= USERS= QUICK=1 TUNE=30]
+	@exec $(RUN) study --profile="$${PROFILE:-study}" --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}" --replace="$$REPLACE" \
+		--dataset="$$DATASET" --movies="$$MOVIES" --users="$$USERS" --quick="$$QUICK" --tune="$$TUNE"
 
 store: environment  ## run notebooks and store what they train: NOTEBOOK="30_ncf 35_ncf_depth", or all [JOBS=2]
 	@exec $(RUN) store --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}"

@@ -9,7 +9,7 @@ from pipeline.chapters.study import ROOT, Study
 from pipeline.command import at_least_one, exit_status, is_on
 from pipeline.runs.clean import clean_file
 from pipeline.runs.run import run_profile
-from recsys_core.errors import refuse_unknown
+from recsys_core.errors import StudyError, refuse_unknown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,6 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     study = commands.add_parser("study", help="run the notebooks of a profile")
     study.add_argument("--profile", default="study")
     study.add_argument("--replace", default="", help="1: fresh results take the place of the kept ones")
+    study.add_argument("--dataset", default="", help="a file of own ratings, for a study of its own below reports/runs")
+    study.add_argument("--movies", default="", help="a table of what was rated, for own ratings")
+    study.add_argument("--users", default="", help="a table of users, for own ratings")
+    study.add_argument("--quick", default="", help="1: few models with stated settings, on own ratings")
+    study.add_argument("--tune", default="", help="trials of a search of settings, on own ratings")
     store = commands.add_parser("store", help="run notebooks, and store what they train")
     verify = commands.add_parser("verify", help="train what is stored again and compare, changing nothing")
     verify.add_argument("--full", default="", help="1: every seed of every protocol")
@@ -44,9 +49,25 @@ def main(arguments: list[str] | None = None) -> int:
 def study_command(options: argparse.Namespace) -> None:
     """`make study`."""
     jobs_at_once, replace = at_least_one("JOBS", options.jobs), is_on("REPLACE", options.replace)
+    if options.dataset:
+        return own_study(options, jobs_at_once)
+    for name in ("movies", "users", "quick", "tune"):
+        if getattr(options, name):
+            raise StudyError(f"{name.upper()}= is for own ratings: name their file, too, by DATASET=.")
     study = Study(ROOT)
     refuse_unknown("PROFILE", options.profile, study.profiles)  # `store` and `verify` are commands of their own
     run_profile(study, options.profile, jobs_at_once, options.notebooks.split(), replace)
+
+
+def own_study(options: argparse.Namespace, jobs_at_once: int) -> None:
+    """`make study DATASET=`."""
+    from pipeline.runs.own import Given, run_own
+
+    if options.profile != "study" or options.replace or options.notebooks:
+        raise StudyError("DATASET= makes a study of its own: leave PROFILE=, REPLACE= and NOTEBOOK= out.")
+    tune = at_least_one("TUNE", options.tune) if options.tune else 0
+    given = Given(options.dataset, options.movies, options.users, is_on("QUICK", options.quick), tune)
+    print(f"the report: {run_own(ROOT, given, jobs_at_once)}", flush=True)
 
 
 def stored_command(options: argparse.Namespace) -> None:

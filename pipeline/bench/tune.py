@@ -37,7 +37,7 @@ from optuna.trial import create_trial
 
 from pipeline.bench.trial_log import TrialLog
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
-from pipeline.chapters.tuned import read_trials, tuned_file
+from pipeline.chapters.tuned import read_trials, tuned_file, tuning_folder
 from pipeline.command import at_least_one, exit_status
 from recsys_core.content import with_title_words
 from recsys_core.datasets import MovieLens, load
@@ -53,7 +53,7 @@ from recsys_core.splits import Split
 
 N_TRIALS, N_WIDE_TRIALS = 30, 60
 N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
-LOGS = Path("reports/stored/tuning/unfinished")  # of searches that have not ended
+LOGS = "unfinished"  # below the folder of searches: those that have not ended
 APART = {"tenth": 3}  # option of a split: what a search apart does not see
 Space: TypeAlias = dict[str, list[Any] | Between]
 
@@ -123,7 +123,7 @@ def searches_of(settings: str) -> dict[str, Searched]:
 
 def log_file(root: Path, name: str, settings: str) -> Path:
     """Where the trials of a search are kept until it has ended."""
-    return root / LOGS / settings.replace(" ", "_") / f"{name}.jsonl"
+    return tuning_folder(root) / LOGS / settings.replace(" ", "_") / f"{name}.jsonl"
 
 
 def search(
@@ -367,6 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--apart", default="", help="1: without the tenth that another split tests")
     parser.add_argument("--sampler", default="", help="1 or 2: with another seed of the sampler")
     parser.add_argument("--fresh", default="", help="1: score what is stored again with seeds that chose nothing")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the project, or the folder of a study of own data")
     parser.add_argument("--jobs", default="2", help="searches side by side")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
@@ -375,9 +376,9 @@ def main(arguments: list[str] | None = None) -> int:
         jobs = at_least_one("JOBS", options.jobs)
         trials = at_least_one("--trials", options.trials) if options.trials else None
         if options.fresh == "1":
-            return add_fresh(ROOT, options.models, options.dataset, options.device)
+            return add_fresh(options.root, options.models, options.dataset, options.device)
         settings = _asked(options.wide, options.apart, options.sampler)
-        tune(ROOT, options.models, options.dataset, trials, jobs, options.device, settings)
+        tune(options.root, options.models, options.dataset, trials, jobs, options.device, settings)
 
     return exit_status(search_all, "stopped; the same command continues from here")
 

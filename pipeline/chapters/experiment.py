@@ -78,8 +78,9 @@ class Experiments:
             self._remember(chosen, name, split, fit, wanted[0])
         self.selections |= chosen
         self.histories |= {key: each.curve for key, each in chosen.items() if each.curve is not None}
-        fitted = next(iter(fits.values())).fitted
-        return fitted.get(seeds[0], model)
+        first = next(iter(fits.values()))
+        is_needed = main and self.notebook.is_own  # what is stored of own data is not trained again, but looked into
+        return first.of(seeds[0]) if is_needed else first.fitted.get(seeds[0], model)
 
     def _splits(self, name: str, model: Recommender, protocols: Sequence[str | Split], seeds: list[int]) -> list[Split]:
         for what, values in (("seeds", seeds), ("protocols", protocols)):

@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.chapters.study import STORED, stored_folder
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 
-FOLDER = Path("reports/stored/kept")
+FOLDER = STORED / "kept"
 PACKED, LONG = ".json.gz", 100_000  # bytes from which a text is packed
 
 
 def kept_file(root: Path, notebook: str, name: str, part: str = "") -> Path:
     """Where a notebook's value of this name is kept, in the store's part of a stored profile or in the study's own."""
-    path = root / FOLDER / part / notebook / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.json"
+    path = stored_folder(root, FOLDER, part) / notebook / f"{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}.json"
     packed = path.with_suffix(PACKED)
     return packed if packed.exists() else path
 

@@ -19,7 +19,9 @@ from pipeline.chapters.reads import PEERS, REFERENCES, TIMINGS, TUNING
 from pipeline.chapters.results import read_results
 from pipeline.chapters.study import (
     KINDS_OF_SETTINGS,
+    OWN,
     ROOT,
+    RUNS,
     STATED,
     THREAD_VARIABLES,
     Chapter,
@@ -29,7 +31,7 @@ from pipeline.chapters.study import (
     digest,
     table_file,
 )
-from pipeline.chapters.tuned import read_tuned
+from pipeline.chapters.tuned import read_tuned, tuned_file
 from recsys_core.errors import StudyError, refuse_unknown
 from recsys_core.files import atomic_path
 
@@ -113,6 +115,11 @@ class Notebook:
         places, chapter = (base / output, base / figures / name), study.chapter(name)
         part = study.part(profile)
         return cls(name, parameters, profile, *places, root, policy, scratch, replace, log, chapter, part)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is a part of a study of own data, which has a folder to itself."""
+        return bool(self.part) and (self.root / RUNS / self.part / OWN).exists()
 
     @property
     def is_default(self) -> bool:
@@ -305,7 +312,12 @@ class Notebook:
         """
         refuse_unknown("settings", settings, KINDS_OF_SETTINGS)
         self._input(TUNING)
-        return {} if settings == STATED else read_tuned(self.root, model, settings)
+        return {} if settings == STATED else read_tuned(self.searched_below(model, settings), model, settings)
+
+    def searched_below(self, model: str, settings: str = "tuned") -> Path:
+        """The folder below which there is a search of this model: that of a study of own data, where it searched, else the root."""
+        own = self.root / RUNS / self.part
+        return own if self.is_own and tuned_file(own, model, settings).exists() else self.root
 
     def read_references(self) -> pd.DataFrame:
         """Reported and published figures and statements with their sources; `value` is `reported` as a number, or NaN.

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.chapters.study import STORED, stored_folder
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 from recsys_core.models.base import Recommender, fingerprint
 
 FORMAT_VERSION = 1
-FOLDER = Path("reports/stored/runs")
+FOLDER = STORED / "runs"
 METRIC_COLUMNS = ["variant", "metric", "value", "n_users", "n_missing", "n_fallback"]
 MEAN = -1  # in place of a seed: per-user values that are the mean over all stored seeds
 
@@ -134,7 +135,7 @@ class Store:
     """The cells below `root`, or those of a stored profile, its `part`; two processes may write at once."""
 
     def __init__(self, root: Path, part: str = "") -> None:
-        self.folder = root / FOLDER / part
+        self.folder = stored_folder(root, FOLDER, part)
 
     def cell(self, identity: Identity) -> Cell:
         """What is stored of an identity, which may be nothing. Raises StudyError for a damaged file and another format."""

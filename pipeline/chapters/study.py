@@ -23,6 +23,8 @@ STATED, TUNED, TUNED_WIDELY, TUNED_APART = "stated", "tuned", "tuned widely", "t
 TUNED_AGAIN = ("tuned by sampler 1", "tuned by sampler 2")  # by the seed of the search
 KINDS_OF_SETTINGS = (STATED, TUNED, TUNED_WIDELY, TUNED_APART, *TUNED_AGAIN)
 KNOWN = {"protocols": tuple(PROTOCOLS), "settings": KINDS_OF_SETTINGS}  # what parameters of these names may hold
+RUNS, STORED = Path("reports/runs"), Path("reports/stored")
+OWN = "profile.yaml"  # in a folder of `RUNS`: how the study is run on own data, see `runs.own`
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -51,6 +53,8 @@ class Study:
         content = yaml.safe_load((root / "study.yaml").read_text(encoding="utf-8"))
         self.notebooks: dict[str, dict[str, Any]] = {name: entry or {} for name, entry in content["notebooks"].items()}
         self.profiles: dict[str, dict[str, Any]] = {k: v or {} for k, v in content["profiles"].items()}
+        for path in sorted((root / RUNS).glob(f"*/{OWN}")):
+            self.profiles[path.parent.name] = own_profile(self.profiles, path)
 
     def defaults(self, name: str) -> dict[str, Any]:
         """Parameters of notebook `name`: the assignments in its one cell tagged `parameters`.
@@ -127,8 +131,9 @@ class Study:
         return None
 
     def part(self, profile: str | None) -> str:
-        """The part of the store that a profile has to itself, under its name: that of a stored one; "" for any other run."""
-        return profile if profile is not None and self.profiles[profile].get("stored") else ""
+        """The part of the store that a profile has to itself, under its name: of a stored one or of own data; "" for any other."""
+        content = {} if profile is None else self.profiles[profile]
+        return profile or "" if content.get("stored") or content.get("own") else ""
 
     def output(self, profile: str | None, parameters: dict[str, Any]) -> tuple[Path, Path]:
         """Folders (output, figures), relative to the root, of a run with these parameters."""
@@ -141,6 +146,25 @@ class Study:
         else:
             folder = Path("reports/runs") / profile
         return folder, folder / "figures"
+
+
+def own_profile(profiles: dict[str, dict[str, Any]], path: Path) -> dict[str, Any]:
+    """The profile of a study of own data: the one that its file names in `like`, on its `dataset`, with its further lines.
+
+    Raises StudyError for a file that does not say so.
+    """
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        like = profiles[said["like"]]
+        return like | said | {"every": {"dataset": said["dataset"]} | like.get("every", {}) | said.get("every", {})}
+    except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
+        raise StudyError(f"{path} is damaged ({error}): delete its folder and run make study DATASET= again.") from None
+
+
+def stored_folder(root: Path, folder: Path, part: str = "") -> Path:
+    """Where what the study keeps in a folder of `STORED` is: its own, that of a stored profile's `part`, or of own data."""
+    own = root / RUNS / part
+    return own / "stored" / folder.name if part and (own / OWN).exists() else root / folder / part
 
 
 def _by_rule(profile: dict[str, Any], key: str, default: Any) -> Any:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.chapters.study import TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
+from pipeline.chapters.study import OWN, STORED, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
 from recsys_core.errors import StudyError
 from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 
-FOLDER = "reports/stored/tuning"
+FOLDER = STORED / "tuning"
 PARTS = {TUNED: "", TUNED_WIDELY: "wide", TUNED_APART: "apart"}  # of the folder, by what the settings are called
 COMMANDS = {TUNED: "make tune", TUNED_WIDELY: "make tune WIDE=1", TUNED_APART: "make tune APART=1"}
 for _seed, _name in enumerate(TUNED_AGAIN, start=1):
@@ -48,9 +48,14 @@ def stored_searches(root: Path) -> dict[str, Search]:
     }
 
 
+def tuning_folder(root: Path) -> Path:
+    """Where searches are kept below the project's root, or below the folder of a study of own data."""
+    return root / "stored" / FOLDER.name if (root / OWN).exists() else root / FOLDER
+
+
 def tuned_file(root: Path, model: str, settings: str = TUNED) -> Path:
     """Where the trials of a model are, of the search whose settings are called so."""
-    return root / FOLDER / PARTS[settings] / f"{model}.json"
+    return tuning_folder(root) / PARTS[settings] / f"{model}.json"
 
 
 def read_trials(root: Path, model: str, settings: str = TUNED) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def validation_value(root: Path, model: str, settings: str = TUNED) -> float:
 
 def tuning_gains(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
     """What the stored searches by `metric` found, a row a model: trials, the value of the first trial, and of the best one."""
-    names = sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+    names = sorted(path.stem for path in tuning_folder(root).glob("*.json"))
     stored = {name: read_trials(root, name) for name in names}
     rows = {
         name: {"trials": len(found["trials"]), "first": found["trials"][0]["value"], "best": found["value"]}

@@ -131,10 +131,10 @@ def jobs_of(study: Study, profile: str, names: Collection[str] = ()) -> list[Job
 
 
 def _names(study: Study, profile: str, names: Collection[str]) -> list[str]:
-    """Notebooks that a profile runs: a stored one those that it names, any other one all; of these the given ones."""
+    """Notebooks that a profile runs: those that it lists, a stored one those that it names, others all; of these the given ones."""
     content = study.profiles.get(profile, {})
-    stored = [name for name in study.notebooks if not content.get("stored") or name in content["notebooks"]]
-    return [name for name in stored if not names or name in names]
+    listed = content.get("runs", content["notebooks"] if content.get("stored") else study.notebooks)
+    return [name for name in study.notebooks if name in listed and (not names or name in names)]
 
 
 def job_of(study: Study, profile: str, name: str, device: str | None = None, names: Collection[str] = ()) -> Job:

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
-from pipeline.chapters.study import Study, code_cells, digest, table_file
+from pipeline.chapters.study import STORED, Study, code_cells, digest, table_file
 from pipeline.runs.imports import Imports
 from pipeline.runs.jobs import Job
 from recsys_core.files import atomic_path, is_temporary
 
-STORED = Path("reports/stored")
+FILES_SHA256 = "files.sha256"  # in the folder of a study of own data: what the files of the user hold
 READ_BY_KEY = (STORED / "runs", STORED / "kept")  # a notebook runs again for those that it reads, not for the others
 
 
@@ -44,6 +44,8 @@ def code_digest(study: Study, job: Job, imports: Imports) -> str:
 def data_digest(study: Study, job: Job, used: Iterable[str]) -> str:
     """Hash of the files that a notebook reads, but its data set and what others wrote; `used` are files of the store."""
     named = [study.root / place for place in job.chapter.inputs]
+    if study.profiles[job.profile].get("own"):
+        named.append(study.root / job.output / FILES_SHA256)
     if study.profiles[job.profile].get("stored"):  # what is stored depends on nothing that is stored but tuned settings
         named = [place for place in named if "stored" not in place.parts or "tuning" in place.parts]
         return tree_digest(study.root, _without_keys(study.root, named))

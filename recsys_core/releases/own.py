@@ -19,6 +19,8 @@ from recsys_core.releases.own_rows import rows_of
 from recsys_core.releases.own_values import KEEP, STARS
 
 Columns: TypeAlias = Mapping[str, str] | None
+SAID = (*KEYS, "columns", "keep")  # what a YAML file says of how to read ratings
+DESCRIPTIONS = (".yaml", ".yml")
 N_TO_BE_ASKED, N_SAMPLED_NEGATIVES = 3, 99  # ratings of a user who is tested; as `splits` has them
 
 
@@ -53,10 +55,17 @@ def read_own(
 ) -> tuple[Tables, Own]:
     """Read own ratings as `read_ratings` does, and, from CSV or parquet files that name their columns, films and users.
 
-    What is not given is what the file `RATINGS.yaml` beside the ratings says, where there is one.
+    What is not given is what the file `RATINGS.yaml` beside the ratings says, where there is one. In place of the ratings there may
+    be a description: a YAML file that says the same, and in `ratings` where they are.
     """
-    given = {"movies": movies, "users": users, "columns": columns, "keep": keep}
-    said = said_beside(ratings) | {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {"movies": movies, "users": users, "columns": columns, "keep": keep}
+    given = {name: value for name, value in given.items() if value is not None}
+    if ratings.suffix in DESCRIPTIONS and os.path.isfile(ratings):
+        given = said_in(ratings, ("ratings", *SAID)) | given
+        if "ratings" not in given:
+            raise StudyError(f"{ratings} does not say where the ratings are: add a line such as ratings: ratings.csv.")
+        ratings = given["ratings"]
+    said = said_in(ratings.with_name(f"{ratings.name}.yaml")) | given
     own = read_ratings(ratings, said.get("columns"), said.get("keep"))
     tables, layouts = {"ratings": own.ratings}, FORMATS["own"]
     for table in KEYS:
@@ -80,12 +89,11 @@ def _of_users(ratings: pd.DataFrame) -> list[str]:
     return notes
 
 
-def said_beside(ratings: Path) -> dict[str, Any]:
-    """What `RATINGS.yaml` says of how to read a file: `keep`, `columns`, and where its `movies` and `users` are, from its folder.
+def said_in(path: Path, known: tuple[str, ...] = SAID) -> dict[str, Any]:
+    """What a YAML file says of how to read ratings: `keep`, `columns`, and where files are, seen from its folder.
 
-    Raises StudyError for what is no such mapping.
+    Without the file it is nothing. Raises StudyError for what is no such mapping.
     """
-    path = ratings.with_name(f"{ratings.name}.yaml")
     if not os.path.isfile(path):
         return {}
     try:
@@ -93,12 +101,12 @@ def said_beside(ratings: Path) -> dict[str, Any]:
         said = {str(name): value for name, value in said.items()}
         if "columns" in said:
             said["columns"] = {str(role): str(name) for role, name in said["columns"].items()}
-        said |= {table: ratings.parent / said[table] for table in KEYS if table in said}
+        said |= {table: path.parent / said[table] for table in ("ratings", *KEYS) if table in said}
     except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
         raise StudyError(
             f"{path} is no mapping such as `keep: last` ({str(error).splitlines()[0]}); correct it."
         ) from None
-    refuse_unknown(f"{path}: setting", list(said), (*KEYS, "columns", "keep"))
+    refuse_unknown(f"{path}: setting", list(said), known)
     return said
 
 

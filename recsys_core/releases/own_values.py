@@ -70,9 +70,7 @@ def stars(rows: Rows) -> tuple[np.ndarray, Scale, list[str]]:
         notes.append(
             f"The rating 0 occurs {zeros:,} times and counts as one: where it stands for none, leave these rows out."
         )
-    notes.append(
-        f"{named}; they are mapped on 1 to 5 stars, each {(high - low) / 4:g} of the file's points, and errors are in stars."
-    )
+    notes.append(f"{named}; they are mapped on 1 to 5 stars, each {(high - low) / 4:g} of the file's points.")
     return 1 + 4 * (values - low) / (high - low), scale, notes
 
 

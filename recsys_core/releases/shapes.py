@@ -20,17 +20,22 @@ NAMES: dict[str, list[tuple[str, ...]]] = {
     "user": [
         ("userid", "user", "uid", "useridx"),
         ("username", "customerid", "customer", "memberid", "member", "reviewerid", "reviewer", "visitorid", "accountid"),
+        ("reader", "readerid", "listener", "listenerid", "viewer", "viewerid", "player", "playerid", "visitor", "subscriberid"),
+        ("buyer", "buyerid", "client", "clientid", "shopper", "patron", "student", "studentid", "person", "personid"),
     ],
     "item": [
         ("itemid", "item", "iid", "itemidx"),
         ("movieid", "filmid", "productid", "asin", "isbn", "bookid", "trackid", "songid", "artistid", "gameid", "animeid"),
         ("movie", "film", "product", "book", "track", "song", "artist", "game", "anime", "recipe", "article", "articleid"),
+        ("album", "albumid", "podcast", "show", "showid", "episode", "video", "videoid", "course", "courseid", "news", "newsid"),
+        ("sku", "recipeid", "business", "businessid", "hotel", "hotelid", "restaurant", "place", "placeid", "joke", "beer", "url"),
         ("title", "name"),
     ],
     "rating": [("rating", "ratings", "stars", "score", "overall", "userrating", "bookrating", "myrating", "grade")],
     "time": [
         ("timestamp", "time", "date", "ts", "datetime", "unixtime", "unixreviewtime"),
         ("ratedat", "createdat", "daterated", "dateadded", "reviewtime", "playedat", "eventtime"),
+        ("listenedat", "watchedat", "viewedat", "readat", "boughtat", "purchasedat", "purchasedate", "orderdate", "addedat"),
     ],
 }  # fmt: skip
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "::": "double colons", "|": "bars"}
@@ -202,7 +207,7 @@ def as_ours(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     for ours in (name for name in wanted if name not in names):
         role = ours.removesuffix("_id")
         known = (
-            [name for lists in NAMES.get(role, [])[:3] for name in lists]
+            [name for lists in NAMES.get(role, []) for name in lists if name not in ALSO["title"]]
             if ours.endswith("_id")
             else ALSO.get(ours, ())
         )
@@ -223,7 +228,9 @@ def _unknown(path: Path, names: Sequence[str], found: Collection[str]) -> StudyE
     """The refusal of columns of which none is known to be the user, or the item."""
     lacking = " and ".join(f"the {role}" for role in ("user", "item") if role not in found)
     listed = ", ".join(map(_short, names[:12])) + (", …" if len(names) > 12 else "")
-    todo = _todo(path, {"user": names[0], "item": names[-1]})
+    taken = {name for role in ("rating", "time") for each in NAMES[role] for name in each}
+    free = [name for name in names if _plain(name) not in taken] or list(names)
+    todo = _todo(path, {"user": free[0], "item": free[-1]})
     return StudyError(
         f"{path}: of its columns ({listed}) none is known to hold {lacking}; name it user_id or item_id in line 1, or {todo}."
     )

@@ -1,0 +1,128 @@
+"""The report on own ratings: which model to take, what it is worth, what it costs, and what was not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from pipeline.chapters import choice
+from pipeline.chapters.comparisons import Comparison
+from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.fits import with_chosen
+from pipeline.chapters.report import Report
+from pipeline.chapters.study import STATED, Study
+from recsys_core.app.saved import save_model
+from recsys_core.models.base import Recommender
+
+
+class OwnReport:
+    """Sections on own ratings in reading order; each is shown in the notebook as it is added."""
+
+    def __init__(
+        self, study: Experiments, facts: Mapping[str, Any], warnings: Sequence[str], left_out: Mapping[str, str]
+    ) -> None:
+        self.study, self.facts, self.warnings, self.left_out = study, facts, warnings, left_out
+        self.report = Report(study.notebook)
+        self.profile = Study(study.notebook.root).profiles.get(study.notebook.part, {})
+        self.report.add(f"# Which recommender for {study.data.name}?")
+
+    def answer(self, words: Sequence[str], chosen: str, validated: pd.Series) -> Markdown:
+        """The answer, and what is in the data."""
+        others = ", ".join(f"{title} {value:.3f}" for title, value in validated.iloc[1:4].items())
+        text = "\n\n".join(words)
+        chose = f"On validation rows {chosen} has {validated[chosen]:.3f}; next are {others}." if others else ""
+        shown = self.report.add(f"## The answer\n\n{text}\n\n{chose}")
+        lines = [f"- {note}" for note in (*self.study.data.notes, *self.warnings)]
+        self.report.add("## What is in the data\n\n" + "\n".join(lines))
+        table = pd.DataFrame({"what": list(self.facts), "value": [f"{value:,}" for value in self.facts.values()]})
+        self.report.table(table, "The ratings.", "facts")
+        seen = "Ratings of users and of items by place, on logarithmic scales"
+        self.report.figure(f"{self.study.notebook.name}/spread", "How unevenly ratings are shared.", seen)
+        return shown
+
+    def lists(self, board: pd.DataFrame, compared: Comparison, figure: str) -> Markdown:
+        """The board of lists, its figure, and each model's difference from the chosen one."""
+        self.report.add(
+            "## The lists\n\nAll models rank every item that a user has not rated; a random tenth of each user's ratings is "
+            "test. NDCG@10 is 1 where the items of the test rows stand on top of the list, and 0 where none is among the first "
+            "ten. Intervals are over users: they do not know what another split or another seed would change."
+        )
+        columns = {
+            "ndcg@10": "NDCG@10",
+            "ndcg@10 low": "low",
+            "ndcg@10 high": "high",
+            "hit_ratio@10": "users with a hit",
+        }
+        columns |= {"coverage@10": "share of the catalogue", "form": "form"}
+        self.report.table(board[["model", *columns]].rename(columns=columns), "Lists of ten, the best first.", "board")
+        self.report.figure(figure, "NDCG@10 with 95% intervals over users.", "NDCG@10 by model")
+        table = compared.table().drop(columns="verdict").assign(verdict=compared.table()["verdict"])
+        caption = "Differences from the chosen model, with p of a permutation test adjusted by Holm's method."
+        return self.report.table(table, caption, "differences")
+
+    def people(self, lengths: pd.DataFrame) -> Markdown:
+        """What the lists are worth to users with few and with many ratings."""
+        table = lengths.rename_axis("ratings").reset_index()
+        return self.report.table(table, "NDCG@10 by how many ratings of a user a model may read.", "lengths")
+
+    def errors(self, errors: pd.DataFrame) -> Markdown:
+        """Errors of predicted ratings, where there are opinions."""
+        if not len(errors):
+            return self.report.add(
+                "## Ratings\n\nThe data hold no opinions, so that nothing is said of predicted ratings."
+            )
+        self.report.add("## Ratings\n\nHow far predictions are from what people gave, in the unit of the data.")
+        return self.report.table(errors, "Errors of predicted ratings, the least first.", "errors")
+
+    def finish(self, saved: str, seconds: Mapping[str, float], milliseconds: float, chosen: str) -> Markdown:
+        """What models cost, what was left out, what this does not show, how to use the model; writes the report."""
+        rows = self.study.results.drop_duplicates("model").set_index("model")["parameters"]
+        table = pd.DataFrame({"model": list(seconds), "seconds of training": list(seconds.values())})
+        table["numbers learnt"] = ["" if pd.isna(rows[name]) else f"{rows[name]:,}" for name in seconds]
+        self.report.add(f"## What they cost\n\nOne list by {chosen} takes {milliseconds:,.1f} ms on this machine.")
+        self.report.table(table.sort_values("seconds of training"), "Processor time of one training.", "costs", 1)
+        self.report.add("## What was left out\n\n" + self._left_out())
+        self.report.add(
+            "## What this does not show\n\n"
+            "- There is one way to split, and one seed where a chapter names one: where two models are close, others can turn "
+            "them round.\n"
+            "- Random test rows ask what people chose, not what a list would have made them choose, and they let models look at "
+            "ratings that came later. A test with users is the only one of a system in use.\n"
+            f"- {self._settings()}"
+        )
+        self.report.add(f"## Use it\n\n{saved}")
+        self.report.save()
+        return Markdown(f"The report is {self.study.notebook.final(self.study.notebook.output / 'report.html')}.")
+
+    def _settings(self) -> str:
+        if self.study.notebook.parameters["settings"] == STATED:
+            return "Settings are those that papers state: `TUNE=30` searches them on these ratings, and may change the order."
+        return "Settings were searched on validation rows of these ratings; another search could find others."
+
+    def _left_out(self) -> str:
+        models = [f"- {title}: {why}" for title, why in self.left_out.items()]
+        chapters = [f"- Chapter {name}: {why}." for name, why in self.profile.get("left_out", {}).items()]
+        return "\n".join([*models, *chapters]) or "Nothing."
+
+
+def save_choice(report: OwnReport, model: Recommender, chosen: str) -> str:
+    """Fit the chosen model on all ratings, save it beside the report, write both; says where they are."""
+    study, notebook = report.study, report.study.notebook
+    split = study.splits("random-80-10-10")[0]
+    selection = study.validated(chosen, model, split)
+    fitted = with_chosen(model, selection).fit(study.rows, None, 0)
+    folder = notebook.output / "model"
+    save_model(folder, fitted, study.data, study.vocabulary)
+    place = notebook.final(folder)
+    user = study.vocabulary.user_ids[0]
+    saved = (
+        f"{chosen}, fitted on all ratings, is saved in `{place}`:\n\n```\n"
+        f"python -m recsys_core recommend --model {place} --user {user}\n"
+        f"python -m recsys_core recommend --model {place} --all-users lists.parquet\n```\n\nor in Python:\n\n```\n"
+        f'from recsys_core.app.saved import SavedModel\nsaved = SavedModel.open("{place}")\nsaved.recommend({user!r}, k=10)\n```'
+    )
+    report.finish(saved, choice.seconds_of(study), choice.answering_ms(fitted), chosen)
+    return f"The report is {notebook.final(notebook.output / 'report.html')}, the model is in {place}."
