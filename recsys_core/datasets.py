@@ -36,8 +36,8 @@ class MovieLens:
     occupation, zip_code. `tags`: user_id, item_id, tag, timestamp (s).
     `explicit` is False where all ratings outside the benchmark's test rows are the same: such ratings are no
     opinions, and copies published without ratings have positions in the user's history as timestamps.
-    `source` belongs into logs alone; `sha256` is of the frames' values, so it does not depend on the source. A star is `unit` of
-    the unit in which an own file gives ratings, and `notes` say how that file was understood.
+    `source` belongs into logs alone; `sha256` is of the frames' values, so it does not depend on the source. An own
+    file gives `offset` + `unit` · r where `ratings` have r stars, and `notes` say how that file was understood.
     """
 
     name: str
@@ -51,6 +51,7 @@ class MovieLens:
     source: str
     sha256: str
     unit: float = 1.0
+    offset: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -79,7 +80,7 @@ def load(
     # Results are compared by the name of their data: an own `ml-100k.csv` is not ML-100K.
     own_name = f"{path.stem} (own file)" if path.stem in RELEASES else path.stem
     data = _assemble(own_name, tables, own.stars, "own file", frames_sha256(tables))
-    return replace(data, unit=own.unit, notes=own.notes)
+    return replace(data, unit=own.unit, offset=own.offset, notes=own.notes)
 
 
 def load_genome(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -94,8 +95,7 @@ def load_genome(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _assemble(name: str, tables: Tables, scale: Scale, source: str, sha256: str) -> MovieLens:
-    ratings, benchmark = tables["ratings"], None
-    training = ratings["rating"].to_numpy()
+    ratings, benchmark, training = tables["ratings"], None, tables["ratings"]["rating"].to_numpy()
     if "negatives" in tables:
         benchmark = Benchmark(ratings.pop("held_out").to_numpy(bool), tables["negatives"].to_numpy("int64"))
         training = training[~benchmark.test]

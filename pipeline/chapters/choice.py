@@ -231,7 +231,8 @@ def in_words(
         said.append("That is the same list for everybody: none of these models knows more of a user than that.")
     elif baseline in lines.index:
         gap = compared.line(baseline, chosen)
-        verb = "cannot be told apart from it" if gap["verdict"] == UNDECIDED else f"is {gap['verdict']!s} it"
+        verdict = str(gap["verdict"])
+        verb = "cannot be told apart from it" if verdict == UNDECIDED else f"is {verdict} it"
         said.append(
             f"{baseline}, the same list for everybody, {verb} ({lines.loc[baseline, 'ndcg@10']:.3f}; difference "
             f"{gap['difference']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."

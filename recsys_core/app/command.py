@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 from recsys_core.app import menu
+from recsys_core.app.batch import FORMATS, check_lists_place, write_lists
 from recsys_core.app.people import QUESTIONS, Person, ask_person, whole_number
 from recsys_core.app.similar import require_likeness
 from recsys_core.errors import StudyError
 from recsys_core.models import ALSO_WATCHED, FOR_FILMS, FOR_PEOPLE, MODELS
 
+DATASET = "ml-100k"
 MOST_EPOCHS = 100_000
 
 
@@ -26,9 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--why", action="store_true", help="say what in a user's history speaks for each film")
     for name in QUESTIONS:
         command.add_argument(f"--{name}", help=f"{name} of somebody new; give all of {', '.join(QUESTIONS)}")
+    command.add_argument(
+        "--all-users", type=Path, metavar="OUT", help=f"write everybody's list: {' or '.join(FORMATS)}"
+    )
     command.add_argument("--k", help="how many films (default 10)")
-    command.add_argument("--dataset", default="ml-100k", help="a MovieLens release or the path of a file of ratings")
-    models = f"{', '.join(MODELS)} (default {FOR_PEOPLE}, with --like {FOR_FILMS} and {ALSO_WATCHED})"
+    said = f"a MovieLens release or the path of a file of ratings (default {DATASET})"
+    command.add_argument("--dataset", help=said)
+    models = f"{', '.join(MODELS)} (default {FOR_PEOPLE}, with --like {FOR_FILMS} and {ALSO_WATCHED}), or a saved model"
     command.add_argument("--model", help=models)
     command.add_argument("--file", type=Path, help="model file: read if it exists, else written after fitting")
     command.add_argument("--epochs", help=f"epochs of a network that is fitted now (default {menu.EPOCHS})")
@@ -61,29 +67,16 @@ def run(arguments: list[str] | None = None) -> int:
 def _recommend(options: argparse.Namespace) -> None:
     """Everything that was said is checked before a model is fitted."""
     given = {name: getattr(options, name) for name in QUESTIONS if getattr(options, name) is not None}
-    if options.like is not None and (options.user is not None or given):
-        raise StudyError(
-            "Give a film (--like), a user of the data (--user) or the attributes of somebody new, one of them."
-        )
-    if options.user is not None and given:
-        raise StudyError("Give a user of the data (--user) or the attributes of somebody new, not both.")
-    if given and (missing := [f"--{name}" for name in QUESTIONS if name not in given]):
-        raise StudyError(f"Somebody new needs all attributes; missing: {', '.join(missing)}.")
-    if options.k is not None and (options.user, options.like) == (None, None) and not given:
-        raise StudyError(
-            "--k belongs to --user or to the attributes of somebody new, or to --like: the menu asks for the number itself."
-        )
-    if options.why and (given or options.like is not None):
-        raise StudyError("--why belongs to --user, or to the menu: it names films that a user of the data has rated.")
-    epochs = None if options.epochs is None else whole_number(options.epochs, "--epochs", 1, MOST_EPOCHS)
-    model = options.model or (FOR_PEOPLE if options.like is None else FOR_FILMS)
-    if options.like is not None and model in MODELS:  # an unknown one is refused by the session
-        require_likeness(MODELS[model])
-    session = menu.Session.open(options.dataset, model, options.file, epochs, options.why)
+    _check_options(options, given)
+    session = _session(options)
     n_films = len(session.vocabulary.item_ids) - (options.like is not None)
     k = min(10, n_films) if options.k is None else whole_number(options.k, "--k", 1, n_films)
-    if options.like is not None:
-        models = (FOR_FILMS, ALSO_WATCHED) if options.model is None else (options.model,)
+    if options.all_users is not None:
+        lists = session.everybody(k)
+        write_lists(lists, options.all_users)
+        print(f"{options.all_users}: {len(lists):,} rows, the lists of {lists['user_id'].nunique():,} users")
+    elif options.like is not None:
+        models = (FOR_FILMS, ALSO_WATCHED) if options.model is None else (session.unfitted.name,)
         print(session.like(options.like, k, models))
     elif options.user is not None:
         print(session.list_of(options.user, k))
@@ -92,3 +85,50 @@ def _recommend(options: argparse.Namespace) -> None:
         print(menu.shown(session.for_person(person, k)))
     else:
         menu.run(session)
+
+
+def _check_options(options: argparse.Namespace, given: dict[str, str]) -> None:
+    """Raise StudyError for options that do not go together, and for a place where everybody's lists could not be written."""
+    if options.all_users is not None:
+        if options.user is not None or options.like is not None or options.why or given:
+            raise StudyError(
+                "--all-users writes the lists of everybody: leave out --user, --like, --why and attributes."
+            )
+        check_lists_place(options.all_users)
+    if options.like is not None and (options.user is not None or given):
+        raise StudyError(
+            "Give a film (--like), a user of the data (--user) or the attributes of somebody new, one of them."
+        )
+    if options.user is not None and given:
+        raise StudyError("Give a user of the data (--user) or the attributes of somebody new, not both.")
+    if given and (missing := [f"--{name}" for name in QUESTIONS if name not in given]):
+        raise StudyError(f"Somebody new needs all attributes; missing: {', '.join(missing)}.")
+    if options.k is not None and not given and (options.user, options.like, options.all_users) == (None, None, None):
+        raise StudyError(
+            "--k belongs to --user or to the attributes of somebody new, to --like or to --all-users: "
+            "the menu asks for the number itself."
+        )
+    if options.why and (given or options.like is not None):
+        raise StudyError("--why belongs to --user, or to the menu: it names films that a user of the data has rated.")
+
+
+def _session(options: argparse.Namespace) -> menu.Session:
+    """The data, and the model by its name or as it was saved."""
+    epochs = None if options.epochs is None else whole_number(options.epochs, "--epochs", 1, MOST_EPOCHS)
+    model = options.model or (FOR_PEOPLE if options.like is None else FOR_FILMS)
+    if _is_path(model):
+        if not (options.dataset is None and options.epochs is None and options.file is None):
+            raise StudyError(
+                f"{model} is a saved model, fitted on data of its own: leave out --dataset, --epochs and --file."
+            )
+        return menu.Session.of_saved(Path(model), options.why)
+    if options.like is not None and model in MODELS:  # an unknown one is refused by the session
+        require_likeness(MODELS[model])
+    dataset = DATASET if options.dataset is None else options.dataset
+    return menu.Session.open(dataset, model, options.file, epochs, options.why)
+
+
+def _is_path(model: str) -> bool:
+    """Whether this is the place of a saved model rather than a model's name."""
+    looks_so = Path(model).suffix != "" or len(Path(model).parts) > 1 or model.endswith(os.sep)
+    return model not in MODELS and (looks_so or os.path.exists(model))

@@ -9,12 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recsys_core import evaluate
 from recsys_core.app import explain, kept
+from recsys_core.app.batch import recommend_all
 from recsys_core.app.people import QUESTIONS, Person, ask_person, one_of, person_features, whole_number
 from recsys_core.app.recommend import recommend, recommend_new, require_features
+from recsys_core.app.saved import SavedModel
 from recsys_core.app.similar import film_title, more_like_this, require_titles
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
@@ -25,7 +28,7 @@ from recsys_core.models.neural import NeuralRecommender
 from recsys_core.models.registry import names_with
 from recsys_core.models.storage import check_place
 from recsys_core.protocols import make_split
-from recsys_core.splits import Split
+from recsys_core.splits import Role, Split
 
 MENU = """
 1  Enter age, gender, occupation and zip code
@@ -50,7 +53,8 @@ class Session:
     """A data set, and a model that is fitted on nine tenths of its ratings; the last tenth tells how good it is.
 
     `unfitted` is the model that was asked for. `file` is read if it exists, else written; `epochs` are those that were asked for.
-    `explains`: lists of known users come with what speaks for each film.
+    `explains`: lists of known users come with what speaks for each film. A `saved` model is there already, and all that is known
+    are the rows that it was fitted on.
     """
 
     data: MovieLens
@@ -60,6 +64,7 @@ class Session:
     file: Path | None
     epochs: int | None
     explains: bool = False
+    saved: Recommender | None = None
 
     @classmethod
     def open(cls, dataset: str, model: str, file: Path | None, epochs: int | None, explains: bool = False) -> Session:
@@ -82,9 +87,20 @@ class Session:
         rows, vocabulary = encode(data)
         return cls(data, vocabulary, make_split(SPLIT, rows), unfitted, file, epochs, explains)
 
+    @classmethod
+    def of_saved(cls, path: Path, explains: bool = False) -> Session:
+        """With a model that `saved.save_model` wrote; raises StudyError as `SavedModel.open` does."""
+        tell(f"Reading {path} …")
+        saved = SavedModel.open(path)
+        rows = saved.model.train_
+        split = Split(rows, np.full(len(rows), Role.TRAIN, np.uint8), "")
+        return cls(saved.data, saved.vocabulary, split, saved.model, None, None, explains, saved.model)
+
     @cached_property
     def model(self) -> Recommender:
-        """The fitted model: from its file, from the last time, or fitted now; raises StudyError for a file of another one."""
+        """The fitted model: saved, from its file, from the last time, or fitted now; StudyError for a file of another one."""
+        if self.saved is not None:
+            return self.saved
         if self.file is not None and _exists(self.file):
             return self._from(self.file)
         place = kept.place(self.unfitted, self.data, SPLIT)
@@ -126,6 +142,10 @@ class Session:
         user_id = self._user_id(text)
         return recommend(self.model, self.data, self.vocabulary, user_id, k)
 
+    def everybody(self, k: int) -> pd.DataFrame:
+        """The lists of all users of the data, see `batch.recommend_all`."""
+        return recommend_all(self.model, self.data, self.vocabulary, self.split.interactions, k)
+
     def list_of(self, text: str, k: int) -> str:
         """The list of a user of the data as text, and what speaks for its films if that was asked for."""
         films = self.for_user(text, k)
@@ -151,7 +171,8 @@ class Session:
     def _facts(self) -> explain.Facts | None:
         tell("Reading what is known of the films …")
         try:
-            return explain.film_facts(self.data, self._names)
+            catalogue = pd.DataFrame({"item_id": self.vocabulary.item_ids})  # films without a rating, too
+            return explain.film_facts(replace(self.data, ratings=catalogue), self._names)
         except StudyError as error:
             tell(str(error))
             return None
@@ -175,7 +196,11 @@ class Session:
 
     def _of(self, model: str) -> Session:
         """This session with another model, or itself."""
-        return self if model == self.unfitted.name else replace(self, unfitted=MODELS[model](), file=None, epochs=None)
+        return (
+            self
+            if model == self.unfitted.name
+            else replace(self, unfitted=MODELS[model](), file=None, epochs=None, saved=None)
+        )
 
     def quality(self) -> str:
         """RMSE in stars on the rows of the fit and on unseen ones; of a model without stars, how well it ranks."""

@@ -1,5 +1,7 @@
 """Lists for a person: the films that a model would show to a user of the data, or to somebody new."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
@@ -20,19 +22,19 @@ def recommend(
     """The k best films for a known user, without those that `data` says they have rated; shorter if fewer are left.
 
     Columns: item_id, title (where the data has titles), stars or score, and for models that know users by their ratings `because`:
-    the film that the user liked and whose audience is most like the recommended one's. The index is the rank; ties go to the lower
-    item id. Raises StudyError for an unknown user and for k outside the catalogue.
+    the film that the user liked and whose audience is most like the recommended one's. Of data whose file has another scale than
+    stars, `rating` on the file's own scale stands in place of stars. The index is the rank; ties go to the lower item id. Raises
+    StudyError for an unknown user and for k outside the catalogue.
     """
-    user = int(vocabulary.user_codes(user_id)[0])
-    rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"])
-    items, scores = _best(model, model.score(torch.tensor([user])), rated, k)
-    if not len(items):
+    user = vocabulary.user_codes(user_id)
+    rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user[0]], "item_id"])
+    told, features = model.told_of(user, model.train_, None)
+    found = best_items(model, user, told, features, (np.zeros(len(rated), np.int64), rated), k)
+    if not len(found.items):
         raise StudyError(f"User {user_id} has rated every film of the catalogue: there is nothing left to recommend.")
-    if model.rates:
-        scores = model.predict(torch.full((len(items),), user), torch.as_tensor(items)).cpu().numpy()
-    table = _table(model, data, vocabulary, items, scores)
+    table = _table(model, data, vocabulary, found)
     if model.own_traits.personalised and (model.own_traits.uses_ids or model.own_traits.folds_in):
-        table["because"] = titles_of(data, vocabulary, reasons(model.train_, user, items))
+        table["because"] = titles_of(data, vocabulary, reasons(model.train_, int(user[0]), found.items))
     return table
 
 
@@ -44,12 +46,9 @@ def recommend_new(
     Raises StudyError for a model that does not use attributes and for k outside the catalogue.
     """
     require_features(model)
-    nobody, nothing = torch.tensor([0]), model.train_.take(np.zeros(0, np.int64))
-    items, scores = _best(model, model.score(nobody, nothing, features), np.zeros(0, np.int64), k)
-    if model.rates:
-        same = features.take(np.zeros(len(items), np.int64))
-        scores = model.predict(nobody.repeat(len(items)), torch.as_tensor(items), nothing, same).cpu().numpy()
-    return _table(model, data, vocabulary, items, scores)
+    nobody, nothing = np.zeros(1, np.int64), model.train_.take(np.zeros(0, np.int64))
+    none = np.zeros(0, np.int64)
+    return _table(model, data, vocabulary, best_items(model, nobody, nothing, features, (none, none), k))
 
 
 def require_features(model: Recommender) -> None:
@@ -76,24 +75,58 @@ def reasons(train: Interactions, user: int, items: np.ndarray) -> np.ndarray:
     return np.where(together.max(axis=1) > 0, liked[together.argmax(axis=1)], -1)
 
 
-def _best(model: Recommender, scores: torch.Tensor, rated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best items that are not rated, and their scores, from (1, I) scores."""
-    scores = scores.cpu().clone()
-    scores[0, torch.as_tensor(rated)] = -torch.inf
-    best = top_k(scores, k, type(model).__name__)[0]
-    items = best[best >= 0].numpy()
-    return items, scores[0, items].numpy()
+@dataclass(frozen=True)
+class BestItems:
+    """The best items of some users, (N,) each: `rows` are positions of the users, whose items follow one another, best first.
+
+    `ranks` count from 1; `values` are stars of a model that rates, else scores.
+    """
+
+    rows: np.ndarray
+    ranks: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
 
 
-def _table(
-    model: Recommender, data: MovieLens, vocabulary: Vocabulary, items: np.ndarray, scores: np.ndarray
-) -> pd.DataFrame:
-    table = pd.DataFrame({"item_id": vocabulary.item_ids[items]})
+def best_items(
+    model: Recommender,
+    users: np.ndarray,
+    told: Interactions | None,
+    features: Features | None,
+    rated: tuple[np.ndarray, np.ndarray],
+    k: int,
+) -> BestItems:
+    """The k best items of each of (B,) users, fewer where fewer are left; ties go to the lower item code.
+
+    `told` and `features` (B, F) are what the model is told of them, see `Recommender.score`; `rated` are the positions of users and
+    the items of (R,) pairs that are in no list. Raises StudyError for k outside the catalogue and for scores that are no numbers.
+    """
+    codes = torch.as_tensor(users)
+    scores = model.score(codes, told, features).cpu().clone()
+    scores[torch.as_tensor(rated[0]), torch.as_tensor(rated[1])] = -torch.inf
+    best = top_k(scores, k, type(model).__name__)
+    rows, places = (best >= 0).nonzero(as_tuple=True)
+    items = best[rows, places]
+    values = scores[rows, items]
+    if model.rates and len(items):
+        same = None if features is None else features.take(rows.numpy())
+        values = model.predict(codes[rows], items, told, same).cpu()
+    return BestItems(rows.numpy(), places.numpy() + 1, items.numpy(), values.numpy())
+
+
+def _table(model: Recommender, data: MovieLens, vocabulary: Vocabulary, found: BestItems) -> pd.DataFrame:
+    table = pd.DataFrame({"item_id": vocabulary.item_ids[found.items]})
     if data.movies is not None:
-        table["title"] = titles_of(data, vocabulary, items)
-    name, digits = ("stars", 2) if model.rates else ("score", 4)
-    table[name] = scores.round(digits)
-    return table.set_index(pd.Index(np.arange(1, len(items) + 1), name="rank"))
+        table["title"] = titles_of(data, vocabulary, found.items)
+    stars = "stars" if (data.offset, data.unit) == (0, 1) else "rating"
+    name, digits = (stars, 2) if model.rates else ("score", 4)
+    table[name] = as_in_file(model, data, found.values).round(digits)
+    return table.set_index(pd.Index(found.ranks, name="rank"))
+
+
+def as_in_file(model: Recommender, data: MovieLens, values: np.ndarray) -> np.ndarray:
+    """Stars of a model that rates as ratings on the scale of the data's own file; scores of others as they are."""
+    return data.offset + data.unit * values if model.rates else values
 
 
 def titles_of(data: MovieLens, vocabulary: Vocabulary, items: np.ndarray) -> np.ndarray:

@@ -118,8 +118,8 @@ def _once(codes: list[int], titles: list[str], data: MovieLens, vocabulary: Voca
     """The codes without those of films that are there under another id with the same title and more ratings."""
     if len({titles[code] for code in codes}) == len(codes):
         return codes
-    counts = data.ratings["item_id"].value_counts()
-    best = sorted(codes, key=lambda code: (-counts[vocabulary.item_ids[code]], code))
+    counts = data.ratings["item_id"].value_counts().reindex(vocabulary.item_ids, fill_value=0).to_numpy()
+    best = sorted(codes, key=lambda code: (-counts[code], code))
     return sorted({titles[code]: code for code in reversed(best)}.values())
 
 

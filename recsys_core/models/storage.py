@@ -95,8 +95,8 @@ def restored(kind: type[Model], header: dict[str, Any], arrays: Arrays) -> Model
     return model
 
 
-def check_place(path: Path) -> None:
-    """Raise StudyError where a file could not be written now; creates nothing."""
+def check_place(path: Path, what: str = "The model") -> None:
+    """Raise StudyError where a file could not be written now, which says `what` it is; creates nothing."""
     folder = path.parent
     try:
         while not folder.exists() and folder != folder.parent:
@@ -107,7 +107,7 @@ def check_place(path: Path) -> None:
         with NamedTemporaryFile(dir=folder, prefix="." * 25, suffix=f".{path.name}") as file:
             file.write(b"\0" * 65_536)
     except (OSError, ValueError) as error:
-        raise _unwritable(path, error) from None
+        raise _unwritable(path, error, what) from None
 
 
 def write(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
@@ -121,11 +121,9 @@ def write(path: Path, header: dict[str, Any], arrays: Arrays) -> None:
         raise _unwritable(path, error) from None
 
 
-def _unwritable(path: Path, error: Exception) -> StudyError:
+def _unwritable(path: Path, error: Exception, what: str = "The model") -> StudyError:
     why = getattr(error, "strerror", None) or error
-    return StudyError(
-        f"The model cannot be saved as {path} ({why}): name a file where there is space and you may write."
-    )
+    return StudyError(f"{what} cannot be saved as {path} ({why}): name a file where there is space and you may write.")
 
 
 def read(path: Path, format_version: int) -> tuple[dict[str, Any], Arrays]:

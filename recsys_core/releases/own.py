@@ -45,6 +45,11 @@ class Own:
         """How much of the file's own unit a star is."""
         return 1.0 if self.scale in STARS else (self.scale[1] - self.scale[0]) / 4
 
+    @property
+    def offset(self) -> float:
+        """What the file gives where `ratings` would have no star at all, so that it gives `offset` + `unit` · stars."""
+        return 0.0 if self.scale in STARS else self.scale[0] - self.unit
+
 
 def read_own(
     ratings: Path,
