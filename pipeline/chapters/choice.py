@@ -28,6 +28,7 @@ from recsys_core.judging import judge_by
 from recsys_core.models.base import Recommender
 from recsys_core.models.memory import DoesNotFitError
 from recsys_core.models.registry import MODELS, SEARCHES
+from recsys_core.releases.own import has_times
 from recsys_core.splits import Split
 from recsys_core.statistics import rmse_interval
 
@@ -204,7 +205,7 @@ def warnings_of(study: Experiments, split: Split) -> list[str]:
     if not study.data.explicit:
         said.append("There are no opinions: what is learnt and tested is what people choose, not what they like.")
     ties = pd.DataFrame({"user": rows.users, "time": rows.times})
-    if not ties["time"].any():
+    if not has_times(study.data.ratings):
         said.append("There are no times: nothing can be said about what comes next, nor about change.")
     elif (tied := float(ties.duplicated(keep=False).mean())) > 0.3:
         said.append(
@@ -230,11 +231,11 @@ def in_words(
     if chosen == baseline:
         said.append("That is the same list for everybody: none of these models knows more of a user than that.")
     elif baseline in lines.index:
-        gap = compared.line(baseline, chosen)
+        gap, theirs = compared.line(baseline, chosen), lines["ndcg@10"][baseline]
         verdict = str(gap["verdict"])
         verb = "cannot be told apart from it" if verdict == UNDECIDED else f"is {verdict} it"
         said.append(
-            f"{baseline}, the same list for everybody, {verb} ({lines.loc[baseline, 'ndcg@10']:.3f}; difference "
+            f"{baseline}, the same list for everybody, {verb} ({theirs:.3f}; difference "
             f"{gap['difference']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."
         )
     said.append(_level(chosen, equals(compared), seconds))

@@ -21,6 +21,7 @@ from pipeline.runs.run import alone, child_environment, run_profile
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
+from recsys_core.releases.own import has_times
 
 CHOICE = "54_choice"  # the chapter that writes the report
 COMMON_NAMES = ("ratings", "data", "export", "interactions", "train")  # of files, which say nothing of what is in them
@@ -121,7 +122,7 @@ def profile_of(study: Study, data: MovieLens, given: Given, dataset: str) -> dic
         "films": data.movies is not None,
         "users": data.users is not None,
         "stars": data.explicit,
-        "times": bool(data.ratings["timestamp"].any()),
+        "times": has_times(data.ratings),
     }
     lacking = {name: [need for need in needs[name] if not has[need]] for name in needs}
     left_out = {name: LACKING[missing[0]] for name, missing in lacking.items() if missing}

@@ -17,6 +17,7 @@ from recsys_core.releases import own_values
 from recsys_core.releases.formats import FORMATS, KEYS, Scale, Tables, finished, read_table, unique_keys
 from recsys_core.releases.own_rows import rows_of
 from recsys_core.releases.own_values import KEEP, STARS
+from recsys_core.releases.shapes import A_TIME
 
 Columns: TypeAlias = Mapping[str, str] | None
 SAID = (*KEYS, "columns", "keep")  # what a YAML file says of how to read ratings
@@ -79,6 +80,11 @@ def read_own(
             tables[table] = read_table(path, replace(layouts[table], text_ids=are_text))
             unique_keys(table, tables[table], path)
     return finished("own", tables), replace(own, notes=(*own.notes, *_of_users(own.ratings)))
+
+
+def has_times(ratings: pd.DataFrame) -> bool:
+    """Whether ratings have times of a clock, not places in a file (or in a history) alone."""
+    return bool((ratings["timestamp"] >= A_TIME).any())
 
 
 def _of_users(ratings: pd.DataFrame) -> list[str]:
