@@ -86,7 +86,7 @@ def save_model(folder: Path | str, model: Recommender, data: MovieLens, vocabula
         except StudyError as error:
             raise StudyError(str(error).replace(written.name, MODEL)) from None
         said["model_sha256"] = _file_sha256(written)
-        text = json.dumps(said | {"sha256": _sha256(said)}, indent=1)
+        text = json.dumps(said | {"sha256": _sha256(said)})
         beside.write_text(text, encoding="utf-8")
 
 
