@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -33,7 +33,7 @@ from recsys_core.splits import Split
 from recsys_core.statistics import rmse_interval
 
 MANY_ROWS = 300_000  # from which the time of a model is estimated before it is fitted
-REHEARSED_ROWS = (10_000, 30_000)
+REHEARSED_ROWS, N_ASKED = (10_000, 30_000), 200  # users whose lists are timed
 LENGTHS = (0, 10, 30, 100)  # ratings of a user, at which groups begin
 BASELINE = "popularity"
 
@@ -58,32 +58,40 @@ def candidates(study: Experiments, names: Sequence[str], settings: str, device: 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that one fit will take, with what it learns from so many rows; `why` says why there will be none."""
+    """Processor seconds of one fit on all rows and of lists for all users; `why` says why there will be none."""
 
     seconds: float
     why: str = ""
 
 
 def estimated(model: Recommender, rows: Interactions) -> Estimate:
-    """What fitting a model on these rows will cost, from two fits on the rows of some users; nothing of few rows.
+    """What a model will cost on these rows, from what it costs on the rows of some users; nothing of few rows.
 
     A straight line through two numbers of rows: what a model does once for the whole catalogue is not multiplied.
     """
     if len(rows) < MANY_ROWS:
         return Estimate(0.0)
-    seconds = []
-    for n_rows in REHEARSED_ROWS:
-        first = np.searchsorted(np.cumsum(rows.user_counts), n_rows)
-        sample = rows.take(rows.users <= first)
-        start = perf_counter()
-        try:
-            type(model)(**model.hyperparameters).fit(sample, None, 0)
-        except DoesNotFitError as error:
-            return Estimate(0.0, str(error))
-        seconds.append((len(sample), perf_counter() - start))
-    (small, first_s), (large, second_s) = seconds
-    slope = max(second_s - first_s, 0.0) / max(large - small, 1)
-    return Estimate(second_s + slope * (len(rows) - large))
+    try:
+        (few, few_fit_s, few_list_s), (more, fit_s, list_s) = [
+            rehearsed(model, rows, n_rows) for n_rows in REHEARSED_ROWS
+        ]
+    except DoesNotFitError as error:
+        return Estimate(0.0, str(error))
+    times = (len(rows) - more) / (more - few)  # as far again as from the one sample to the other
+    whole_fit_s, whole_list_s = fit_s + times * max(fit_s - few_fit_s, 0), list_s + times * max(list_s - few_list_s, 0)
+    return Estimate(whole_fit_s + rows.n_users * whole_list_s)
+
+
+def rehearsed(model: Recommender, rows: Interactions, n_rows: int) -> tuple[int, float, float]:
+    """Rows of the first users that have so many together; processor seconds of a fit on them, and of a user's scores after it."""
+    last = int(np.searchsorted(np.cumsum(rows.user_counts), n_rows))
+    sample = rows.take(rows.users <= last)
+    start = process_time()
+    fitted = type(model)(**model.hyperparameters).fit(sample, None, 0)
+    done = process_time()
+    asked = torch.as_tensor(np.unique(sample.users)[:N_ASKED])
+    fitted.score(asked)
+    return len(sample), done - start, (process_time() - done) / len(asked)
 
 
 def affordable(
@@ -93,8 +101,7 @@ def affordable(
     kept, left = {}, {}
     for title, model in models.items():
         cost = estimated(model, rows)
-        n_fits = 2 if model.chooses else 1
-        minutes = n_fits * cost.seconds / 60
+        minutes = 2 * cost.seconds / 60  # once for the validation rows, once for the test rows
         if cost.seconds:
             print(f"{title}: about {minutes:,.1f} minutes", flush=True)
         if cost.why:

@@ -58,6 +58,7 @@ class Layout:
     text_ids: bool = False
     headed: bool = False
     named_freely: bool = False  # columns may be called what people call them
+    optional: tuple[str, ...] = ()  # columns that may be missing, and are empty then
 
     @property
     def has_header(self) -> bool:
@@ -141,13 +142,17 @@ class Source:
 
 
 def _opened(path: Path, layout: Layout) -> Source:
-    """Look at a file's first line; refuse an empty file and a header that lacks a column or names one twice."""
+    """Look at a file's first line; refuse an empty file and a header that lacks a column or names one twice.
+
+    The layout that comes back is without the optional columns that the file lacks.
+    """
     if layout.has_header and is_parquet(path):
         names = (
             as_ours(given := column_names(path), layout.columns)
             if layout.named_freely
             else (given := column_names(path))
         )
+        layout = _without_lacking(layout, names)
         _check_names(path, layout, names, "it")
         return Source(path, layout, as_csv(path, dict(zip(names, given)), layout.columns), list(layout.columns))
     text = objects_as_csv(path, layout.columns) if layout.file.endswith(".json") else None
@@ -159,10 +164,16 @@ def _opened(path: Path, layout: Layout) -> Source:
     if not layout.has_header:
         return source
     first = as_ours(first, layout.columns) if layout.named_freely else first
+    layout = _without_lacking(layout, first)
     _check_names(path, layout, first, "its first line")
     if second is None:
         raise StudyError(f"{path} holds no rows; it needs at least one.")
-    return replace(source, fields=first)
+    return replace(source, layout=layout, fields=first)
+
+
+def _without_lacking(layout: Layout, names: list[str]) -> Layout:
+    lacking = [column for column in layout.optional if column not in names]
+    return replace(layout, columns=[column for column in layout.columns if column not in lacking])
 
 
 def _check_names(path: Path, layout: Layout, names: list[str], header: str) -> None:
@@ -190,9 +201,10 @@ def read_table(path: Path, layout: Layout) -> pd.DataFrame:
         ) from None
     if frame.empty:
         raise StudyError(f"{path} holds no rows; it needs at least one.")
-    if not layout.accepts(frame):
+    if not source.layout.accepts(frame):
         raise StudyError(_explain(source) or f"{path} lacks values; fill them in.")
-    return frame.rename(columns=OUR_NAMES)
+    lacking = [column for column in layout.columns if column not in frame]
+    return frame.assign(**dict.fromkeys(lacking, ""))[layout.columns].rename(columns=OUR_NAMES)
 
 
 def _parsed(source: Source) -> pd.DataFrame:
