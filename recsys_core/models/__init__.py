@@ -24,5 +24,6 @@ FOR_FILMS = (
     "content_based"  # says which films are alike if no model is named: it knows films by what they are (report S4)
 )
 ALSO_WATCHED = "implicit_item_knn"  # says beside it which films the same people have watched
+EXPLORED = ("ease", "ials", ALSO_WATCHED)  # side by side in the explorer: sums over a history, and one that folds it in
 
-__all__ = ["ALSO_WATCHED", "FOR_FILMS", "FOR_PEOPLE", "MODELS", "Recommender"]
+__all__ = ["ALSO_WATCHED", "EXPLORED", "FOR_FILMS", "FOR_PEOPLE", "MODELS", "Recommender"]
