@@ -2,21 +2,21 @@
 PYTHON ?= python3
 
 # What the user gives reaches the shell as it was typed, spaces and dollars included: recipes read "$$NAME", never $(NAME).
-GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS WIDE APART SAMPLER PARTS PEERS ONLY REPLACE FULL MOVIES USERS QUICK TUNE
+GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS WIDE APART SAMPLER PARTS PEERS ONLY REPLACE FULL MOVIES USERS QUICK TUNE OUT
 $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 export BIN := $(if $(value VENV),$(value VENV),.venv)/bin
 RUN = "$$BIN"/python -m pipeline
 
 export PYTHONPATH := $(CURDIR)
 export JUPYTER_PREFER_ENV_PATH := 1
-study store verify test lab rerun tune peers: export PYTHONHASHSEED := 0
-study store verify test lab rerun tune peers: export OMP_NUM_THREADS := 1
-study store verify test lab rerun tune peers: export OPENBLAS_NUM_THREADS := 1
-study store verify test lab rerun tune peers: export MKL_NUM_THREADS := 1
+study store verify test lab rerun tune peers explorer: export PYTHONHASHSEED := 0
+study store verify test lab rerun tune peers explorer: export OMP_NUM_THREADS := 1
+study store verify test lab rerun tune peers explorer: export OPENBLAS_NUM_THREADS := 1
+study store verify test lab rerun tune peers explorer: export MKL_NUM_THREADS := 1
 test: export RECSYS_POLICY := prefix
 test: export RECSYS_SCRATCH := reports/executed/test/scratch
 
-.PHONY: help study store verify test lab rerun tune timings peers environment
+.PHONY: help study store verify test lab rerun tune timings peers explorer environment
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
@@ -52,6 +52,9 @@ timings: environment  ## measure speed and memory into reports/timings.csv [DEVI
 
 peers: environment  ## measure other libraries beside this code into reports/timings_peers.csv [PEERS= ONLY= PIP_ARGS=]
 	@set -f; exec "$$BIN"/python -m pipeline.bench.peers --pip-args="$$PIP_ARGS" $${ONLY:+--only="$$ONLY"} $$PEERS
+
+explorer: environment  ## one file for a browser, explorer.html: rate films, and see what three models recommend [DATASET=ml-100k OUT=]
+	@exec "$$BIN"/python -m recsys_core explorer --dataset="$${DATASET:-ml-100k}" --out="$${OUT:-explorer.html}"
 
 environment:
 	@command -v "$$PYTHON" >/dev/null || { echo "error: there is no program $$PYTHON; name a Python of 3.11 or newer:" \

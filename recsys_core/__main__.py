@@ -1,4 +1,4 @@
-"""`python -m recsys_core recommend`, see `app.command`."""
+"""`python -m recsys_core recommend` and `python -m recsys_core explorer`, see `app.command`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Film recommendations on the command line."""
+"""Film recommendations on the command line, and a page of them."""
 
 import argparse
 import io
@@ -8,10 +8,13 @@ from pathlib import Path
 
 from recsys_core.app import menu
 from recsys_core.app.batch import FORMATS, check_lists_place, write_lists
+from recsys_core.app.explorer.page import write_explorer
 from recsys_core.app.people import QUESTIONS, Person, ask_person, whole_number
 from recsys_core.app.similar import require_likeness
+from recsys_core.datasets import load
 from recsys_core.errors import StudyError
-from recsys_core.models import ALSO_WATCHED, FOR_FILMS, FOR_PEOPLE, MODELS
+from recsys_core.models import ALSO_WATCHED, EXPLORED, FOR_FILMS, FOR_PEOPLE, MODELS
+from recsys_core.models.storage import check_place
 
 DATASET = "ml-100k"
 MOST_EPOCHS = 100_000
@@ -19,7 +22,11 @@ MOST_EPOCHS = 100_000
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recsys_core", description=__doc__)
-    command = parser.add_subparsers(dest="command", required=True).add_parser(
+    commands = parser.add_subparsers(dest="command", required=True)
+    page = commands.add_parser("explorer", help="write the explorer, one file for a browser")
+    page.add_argument("--dataset", default="ml-100k", help="a MovieLens release or the path of a file of ratings")
+    page.add_argument("--out", type=Path, default=Path("explorer.html"), help="the file (default explorer.html)")
+    command = commands.add_parser(
         "recommend",
         help="films for a user of the data (--user), for somebody new, or like a film (--like); without any, a menu asks",
     )
@@ -48,7 +55,7 @@ def run(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # titles and answers that the terminal's encoding lacks
     options = _parser().parse_args(arguments)
     try:
-        _recommend(options)
+        (_explorer if options.command == "explorer" else _recommend)(options)
         print(end="", flush=True)
     except StudyError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -62,6 +69,14 @@ def run(arguments: list[str] | None = None) -> int:
         print()
         return 130
     return 0
+
+
+def _explorer(options: argparse.Namespace) -> None:
+    """Write the page; whether it can be written is known before a model is fitted."""
+    check_place(options.out)
+    menu.tell(f"Reading {options.dataset}, and fitting {', '.join(EXPLORED)} on all of its ratings …")
+    write_explorer(load(options.dataset), options.out)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB, to be opened in a browser")
 
 
 def _recommend(options: argparse.Namespace) -> None:

@@ -165,7 +165,7 @@ function inCommon(item, liked) {
 
 const allFilms = Array.from({length: nFilms}, (_, item) => item);
 const byRaters = best(films.known, allFilms, nFilms);
-const state = {stars: new Map(), heldBack: new Set(), film: null, lists: [], firstOnGrid: 0, hovered: null};
+const state = {stars: new Map(), heldBack: new Set(), film: null, lists: [], firstOnGrid: 0, hovered: null, zoom: 1};
 const at = (id) => document.getElementById(id);
 
 function element(tag, properties = {}, ...children) {
@@ -241,8 +241,16 @@ function showRatings() {
     return element("li", {}, titleButton(item), element("span", {className: "given", textContent: `${Number(given.toFixed(1))} ★`}), remove);
   });
   at("ratings").replaceChildren(...rows);
-  at("no-ratings").hidden = at("clear").hidden = rows.length > 0;
+  at("no-ratings").hidden = rows.length > 0;
   at("clear").hidden = !rows.length;
+}
+
+function clearRatings() {
+  state.stars.clear();
+  state.heldBack.clear();
+  at("user").value = at("held-back").textContent = "";
+  update();
+  at("search").focus();
 }
 
 /* Search */
@@ -407,7 +415,23 @@ function takeUser() {
 
 /* Map */
 
-const positions = (width, height) => (item) => [14 + (films.x[item] / 65535) * (width - 28), 14 + (films.y[item] / 65535) * (height - 28)];
+const FARTHEST = 1, CLOSEST = 16;
+
+/** Where a film stands in pixels: closer, the chosen film is the middle of the map. */
+function positions(width, height) {
+  const {film, zoom} = state, middle = zoom === FARTHEST || film === null ? [32767.5, 32767.5] : [films.x[film], films.y[film]];
+  const scaled = (value, centre, size) => size / 2 + ((value - centre) / 65535) * zoom * (size - 28);
+  return (item) => [scaled(films.x[item], middle[0], width), scaled(films.y[item], middle[1], height)];
+}
+
+function zoomTo(zoom) {
+  state.zoom = Math.min(CLOSEST, Math.max(FARTHEST, zoom));
+  if (state.zoom > FARTHEST && state.film === null) choose(byRaters[0]);
+  at("closer").disabled = state.zoom === CLOSEST;
+  at("farther").disabled = state.zoom === FARTHEST;
+  drawMap();
+}
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 function drawMap() {
@@ -418,7 +442,7 @@ function drawMap() {
   pen.scale(ratio, ratio);
   const disc = (item, radius, fill) => { pen.beginPath(); pen.arc(...place(item), radius, 0, 7); pen[fill ? "fill" : "stroke"](); };
   pen.fillStyle = colour("dot");
-  for (const item of allFilms) disc(item, 1 + 2.5 * films.known[item] ** 2, true);
+  for (const item of allFilms) disc(item, (1 + 2.5 * films.known[item] ** 2) * state.zoom ** 0.25, true);
   pen.fillStyle = colour("star");
   for (const item of state.stars.keys()) disc(item, 5, true);
   pen.strokeStyle = colour("accent");
@@ -458,6 +482,7 @@ function nearestOnMap(x, y, among = allFilms) {
 }
 
 function moveOnMap(event) {
+  if ("+-".includes(event.key)) return zoomTo(event.key === "+" ? 2 * state.zoom : state.zoom / 2);
   const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
   if (!step) return;
   event.preventDefault();
@@ -487,11 +512,13 @@ function listen() {
   at("only-liked").addEventListener("change", update);
   at("user").addEventListener("change", takeUser);
   at("more").addEventListener("click", moreOnGrid);
-  at("clear").addEventListener("click", () => { state.stars.clear(); state.heldBack.clear(); at("user").value = ""; at("held-back").textContent = ""; update(); at("search").focus(); });
+  at("clear").addEventListener("click", clearRatings);
   at("map").addEventListener("pointermove", hover);
   at("map").addEventListener("pointerleave", hover);
   at("map").addEventListener("click", (event) => choose(nearestOnMap(event.offsetX, event.offsetY)));
   at("map").addEventListener("keydown", moveOnMap);
+  at("closer").addEventListener("click", () => zoomTo(2 * state.zoom));
+  at("farther").addEventListener("click", () => zoomTo(state.zoom / 2));
   new ResizeObserver(drawMap).observe(at("map"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
 }

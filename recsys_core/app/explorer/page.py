@@ -25,6 +25,12 @@ LARGEST_BYTES = 8_000_000
 MOST_RATINGS_SHOWN = 100_000  # of histories in a page
 MOST_SCATTERED = 3_000  # films for whose map there is time to keep neighbours together
 LEAST_SCATTERED = 100
+PEOPLE = (
+    "director",
+    "writer",
+    "actor",
+    "producer",
+)  # a film has some in common with another whether or not they have names
 Packed: TypeAlias = dict[str, str]
 
 
@@ -137,7 +143,8 @@ def _facts(data: MovieLens, codes: np.ndarray) -> tuple[list[dict[str, Any]], li
     found = []
     for kind, flags in facts.flags.items():
         mine = flags[codes].tocsc()
-        shared = np.flatnonzero(np.diff(mine.indptr) > 1)
+        told = np.array([bool(label) or kind in PEOPLE for label in facts.labels[kind]], bool)
+        shared = np.flatnonzero((np.diff(mine.indptr) > 1) & told)
         rows = mine[:, shared].tocsr()
         rows.sort_indices()
         labels, integer = (
