@@ -16,6 +16,7 @@ from recsys_core.files import atomic_path
 VOLATILE = "metadata.papermill metadata.widgets cell.metadata.papermill cell.metadata.execution cell.metadata.trusted"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 PALETTE_COLOURS = 64  # flat colours and the edges of letters
+WIDGET = "application/vnd.jupyter.widget-view+json"  # names an object of a kernel; what stands beside it is what a reader sees
 LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"}
 
 
@@ -32,6 +33,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = cell.execution_count
+            output.get("data", {}).pop(WIDGET, None)
             if picture := output.get("data", {}).get("image/png"):
                 output.data["image/png"] = _with_palette(picture)
     return notebook

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from scipy import sparse
 
-from recsys_core.app.explain import PARAGRAPHS, film_facts, names_at_hand
+from recsys_core.app.explain import PARAGRAPHS, names_at_hand
+from recsys_core.app.explorer.facts import shared_facts
 from recsys_core.app.explorer.tables import Folded, Table
 from recsys_core.app.explorer.weights import learn, most_watched
 from recsys_core.app.recommend import titles_of
@@ -25,12 +27,6 @@ LARGEST_BYTES = 8_000_000
 MOST_RATINGS_SHOWN = 100_000  # of histories in a page
 MOST_SCATTERED = 3_000  # films for whose map there is time to keep neighbours together
 LEAST_SCATTERED = 100
-PEOPLE = (
-    "director",
-    "writer",
-    "actor",
-    "producer",
-)  # a film has some in common with another whether or not they have names
 Packed: TypeAlias = dict[str, str]
 
 
@@ -135,26 +131,20 @@ def _genres(data: MovieLens, vocabulary: Vocabulary, codes: np.ndarray) -> list[
 
 
 def _facts(data: MovieLens, codes: np.ndarray) -> tuple[list[dict[str, Any]], list[str]]:
-    """Facts that two films of the page share, a table for each kind, and what their sources ask to be named for."""
-    if data.movies is None:
-        return [], []
+    """A table for each kind of facts that two films of the page share, and what their sources ask to be named for."""
     names = names_at_hand(data)
-    facts = film_facts(data, names)
-    found = []
-    for kind, flags in facts.flags.items():
-        mine = flags[codes].tocsc()
-        told = np.array([bool(label) or kind in PEOPLE for label in facts.labels[kind]], bool)
-        shared = np.flatnonzero((np.diff(mine.indptr) > 1) & told)
-        rows = mine[:, shared].tocsr()
-        rows.sort_indices()
-        labels, integer = (
-            [facts.labels[kind][place] for place in shared],
-            np.uint16 if len(shared) < 2**16 else np.uint32,
-        )
-        columns = {"starts": packed(rows.indptr.astype(np.uint32)), "codes": packed(rows.indices.astype(integer))}
-        found.append({"kind": kind, "labels": labels, **columns})
+    facts = shared_facts(data, codes, names)
+    if facts is None:
+        return [], []
+    tables = [_packed_facts(kind, flags, facts.labels[kind]) for kind, flags in facts.flags.items()]
     attributions = [FILM_SOURCES["film-graph"].attribution] if "director" in facts.flags else []
-    return found, [*attributions, *([PARAGRAPHS.attribution] if names else [])]
+    return tables, [*attributions, *([PARAGRAPHS.attribution] if names else [])]
+
+
+def _packed_facts(kind: str, flags: sparse.csr_matrix, labels: list[str]) -> dict[str, Any]:
+    integer = np.uint16 if len(labels) < 2**16 else np.uint32
+    columns = {"starts": packed(flags.indptr.astype(np.uint32)), "codes": packed(flags.indices.astype(integer))}
+    return {"kind": kind, "labels": labels, **columns}
 
 
 def _histories(rows: Interactions, vocabulary: Vocabulary) -> dict[str, Any]:
