@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from pipeline.runs.clean import WIDGET
+from pipeline.runs.clean import WIDGET, clean
 from recsys_core.app.explorer import widget as explorer_widget
 from recsys_core.app.explorer.lines import Catalogue, as_html, as_reasons, as_table, codes_of, side_by_side
 from recsys_core.app.explorer.lists import recommend
@@ -128,6 +129,14 @@ def test_what_a_notebook_keeps_is_the_lists_without_the_state_of_widgets(explore
     shown = explorer._repr_mimebundle_()
     assert shown["text/html"] == explorer.lists.value and WIDGET in shown
     assert "VBox" not in shown["text/plain"]
+    explorer.kept = "<p>what is stored</p>"
+    assert explorer._repr_mimebundle_()["text/html"] == "<p>what is stored</p>"
+
+
+def test_a_cleaned_notebook_keeps_the_table_and_not_the_widget():
+    shown = {WIDGET: {"model_id": "1f"}, "text/html": "<table></table>", "text/plain": "the explorer"}
+    cell = new_code_cell("explorer", outputs=[new_output("display_data", shown)])
+    assert set(clean(new_notebook(cells=[cell])).cells[0].outputs[0].data) == {"text/html", "text/plain"}
 
 
 def test_tables_mark_films_on_all_lists_and_those_watched_later(explorer):

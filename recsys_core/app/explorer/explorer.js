@@ -102,10 +102,9 @@ function recommend(history, seen, popularity, diversity) {
 
 function listed(scores, left, popularity, diversity) {
   if (!popularity && !diversity) return best(scores, left, LIST);
-  const largest = left.reduce((most, item) => Math.max(most, Math.abs(scores[item])), 0) || 1;
+  const pool = best(scores, left, POOL), largest = pool.reduce((most, item) => Math.max(most, Math.abs(scores[item])), 0) || 1;
   const moved = scores.map((score, item) => score / largest - popularity * films.known[item]);
-  const pool = best(moved, left, POOL);
-  return diversity ? varied(moved, pool, diversity) : pool.slice(0, LIST);
+  return diversity ? varied(moved, pool, diversity) : best(moved, pool, LIST);
 }
 
 function varied(moved, pool, diversity) {
@@ -442,7 +441,7 @@ function drawMap() {
   pen.scale(ratio, ratio);
   const disc = (item, radius, fill) => { pen.beginPath(); pen.arc(...place(item), radius, 0, 7); pen[fill ? "fill" : "stroke"](); };
   pen.fillStyle = colour("dot");
-  for (const item of allFilms) disc(item, (1 + 2.5 * films.known[item] ** 2) * state.zoom ** 0.25, true);
+  for (const item of allFilms) disc(item, (1 + 3 * Math.sqrt(films.known[item])) * state.zoom ** 0.25, true);
   pen.fillStyle = colour("star");
   for (const item of state.stars.keys()) disc(item, 5, true);
   pen.strokeStyle = colour("accent");

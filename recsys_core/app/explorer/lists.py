@@ -1,12 +1,13 @@
 """Lists from small tables: the best films for a history, moved by how well known they are and by how alike they are.
 
-With both sliders at 0 a list holds the k films with the highest scores. Else, with popularity w and diversity d from the sliders,
+With both sliders at 0 a list holds the k films with the highest scores. Else they are chosen from the `POOL` films with the highest
+scores. With popularity w and diversity d from the sliders,
 
-    a_i = score_i / max |score| - w known_i            known_i = log(1 + raters of i) / log(1 + raters of the best known film)
+    a_i = score_i / max |score| - w known_i            known_i = raters of i / raters of the film with most
 
-and the next film of a list is the one, of the `POOL` with the highest a, with the highest (1 - d) a_i - d max_j cos(q_i, q_j)
-over the films j that are on the list already (0 where none is alike; Carbonell & Goldstein 1998). Ties go to the lower code, so to
-the lower id. `explorer.js` computes the same, bit for bit.
+and the next film of a list is the one with the highest (1 - d) a_i - d max_j cos(q_i, q_j) over the films j that are on the list
+already (0 where none is alike; Carbonell & Goldstein 1998). Ties go to the lower code, so to the lower id. `explorer.js` computes
+the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from recsys_core.app.explorer.tables import Folded, Table
 from recsys_core.errors import StudyError
 
-POOL = 100  # films from which a diverse list is chosen
+POOL = 100  # films from which a list is chosen where a slider is moved
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,9 @@ def _listed(
     """The (K,) films of a list, of those that are left."""
     if popularity == 0 and diversity == 0:
         return best(scores, left, k)
-    largest = np.abs(scores[left]).max(initial=0) or 1.0
-    moved = scores / largest - popularity * weights.known
-    pool = best(moved, left, max(POOL, k))
-    return pool[:k] if diversity == 0 else _varied(weights.vectors, moved, pool, k, diversity)
+    pool = best(scores, left, max(POOL, k))
+    moved = scores / (np.abs(scores[pool]).max(initial=0) or 1.0) - popularity * weights.known
+    return best(moved, pool, k) if diversity == 0 else _varied(weights.vectors, moved, pool, k, diversity)
 
 
 def _varied(vectors: Folded, moved: np.ndarray, pool: np.ndarray, k: int, diversity: float) -> np.ndarray:

@@ -27,8 +27,7 @@ def learn(rows: Interactions) -> Weights:
     Of a catalogue of more than `MOST_WHOLE` films a sum keeps the strongest weights of each film, `MOST_PAIRS` in all.
     """
     models = tuple(table_of(MODELS[name]().fit(rows)) for name in EXPLORED)
-    raters = np.log1p(rows.item_counts)
-    return Weights(models, raters / raters.max())
+    return Weights(models, rows.item_counts / rows.item_counts.max())
 
 
 def table_of(model: Recommender) -> Table:

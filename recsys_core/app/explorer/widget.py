@@ -58,7 +58,10 @@ def _histories(rows: Interactions, places: np.ndarray) -> dict[int, set[int]]:
 
 
 class Explorer(widgets.VBox):
-    """Controls and what they show; `stars` are the ratings from which the lists are made, by the code of a film."""
+    """Controls and what they show; `stars` are the ratings from which the lists are made, by the code of a film.
+
+    `kept` is what a reader without a kernel sees, in HTML; where it is empty, the lists as they are.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Explorer(widgets.VBox):
     ) -> None:
         self.weights, self.catalogue, self.rows, self.later = weights, catalogue, rows, later
         self.stars: dict[int, float] = dict(stars)
+        self.kept = ""
         self.by_known = best(weights.known, np.arange(len(weights.known)), len(weights.known))
         self._make_controls([str(user) for user in user_ids])
         self.lists, self.alike, self.map = widgets.HTML(), widgets.HTML(), widgets.HTML()
@@ -201,10 +205,6 @@ class Explorer(widgets.VBox):
         return f"<svg width='{WIDTH}' height='{HEIGHT}' role='img' aria-label='Map of films'>{''.join(dots)}</svg>"
 
     def _repr_mimebundle_(self, **settings: Any) -> dict[str, Any]:
-        """What is displayed: the controls, and for a reader without a kernel the lists as they are now."""
+        """What is displayed: the controls, and for a reader without a kernel a table."""
         shown = super()._repr_mimebundle_(**settings)
-        return {
-            **shown,
-            "text/plain": "the explorer, with its lists for the films rated so far",
-            "text/html": self.lists.value,
-        }
+        return {**shown, "text/plain": "the explorer", "text/html": self.kept or self.lists.value}
