@@ -3,9 +3,11 @@ PYTHON ?= python3
 
 # What the user gives reaches the shell as it was typed, spaces and dollars included: recipes read "$$NAME", never $(NAME).
 GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS WIDE APART SAMPLER PARTS PEERS ONLY REPLACE FULL MOVIES USERS QUICK TUNE OUT
+GIVEN += EXECUTOR EXECUTOR_ARGS
 $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 export BIN := $(if $(value VENV),$(value VENV),.venv)/bin
 RUN = "$$BIN"/python -m pipeline
+WHERE = --executor="$$EXECUTOR" --executor-args="$$EXECUTOR_ARGS"
 
 export PYTHONPATH := $(CURDIR)
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -20,15 +22,15 @@ test: export RECSYS_SCRATCH := reports/executed/test/scratch
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' Makefile
 
-study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study NOTEBOOK= JOBS=2 REPLACE=1 PIP_ARGS=]; or on own ratings [DATASET= MOVIES= USERS= QUICK=1 TUNE=30]
+study: environment  ## run every notebook, regenerate reports/ and figures/ [PROFILE=study NOTEBOOK= JOBS=2 REPLACE=1 EXECUTOR=slurm PIP_ARGS=]; or on own ratings [DATASET= MOVIES= USERS= QUICK=1 TUNE=30]
 	@exec $(RUN) study --profile="$${PROFILE:-study}" --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}" --replace="$$REPLACE" \
-		--dataset="$$DATASET" --movies="$$MOVIES" --users="$$USERS" --quick="$$QUICK" --tune="$$TUNE"
+		--dataset="$$DATASET" --movies="$$MOVIES" --users="$$USERS" --quick="$$QUICK" --tune="$$TUNE" $(WHERE)
 
 store: environment  ## run notebooks and store what they train: NOTEBOOK="30_ncf 35_ncf_depth", or all [JOBS=2]
-	@exec $(RUN) store --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}"
+	@exec $(RUN) store --notebooks="$$NOTEBOOK" --jobs="$${JOBS:-2}" $(WHERE)
 
 verify: environment  ## train again what is stored and compare; changes nothing, continues when stopped [NOTEBOOK= FULL=1 JOBS=2]
-	@exec $(RUN) verify --notebooks="$$NOTEBOOK" --full="$$FULL" --jobs="$${JOBS:-2}"
+	@exec $(RUN) verify --notebooks="$$NOTEBOOK" --full="$$FULL" --jobs="$${JOBS:-2}" $(WHERE)
 
 test: environment  ## lint, types, unit tests, and every notebook against its stored outputs
 	"$$BIN"/ruff check .

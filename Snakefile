@@ -4,8 +4,10 @@ from pipeline.runs.prepare import prepare
 from pipeline.chapters.study import Study
 
 study = Study()
-jobs = jobs_of(study, config.get("profile", "study"), [name for name in str(config.get("names", "")).split(",") if name])
-prepare(study, jobs)
+names = [name for name in str(config.get("names", "")).split(",") if name]
+jobs = jobs_of(study, config.get("profile", "study"), names, config.get("here", True))
+if workflow.is_main_process:  # not in a cluster's job, which would see what others have not ended yet
+    prepare(study, jobs)
 
 
 rule all:
@@ -33,6 +35,6 @@ for job in jobs:
             placing=job.placing,
         priority: int(job.chapter.trains)
         resources:
-            gpu=int(bool(config.get("gpu") and job.chapter.trains)),
+            **({"gpu": 1} if config.get("gpu") and job.chapter.trains else {}),
         shell:
             "{params.command} && {params.placing}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.chapters.study import ROOT, Study
 from pipeline.command import at_least_one, exit_status, is_on
 from pipeline.runs.clean import clean_file
+from pipeline.runs.executor import executor_of
 from pipeline.runs.run import run_profile
 from recsys_core.errors import StudyError, refuse_unknown
 
@@ -29,6 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     verify.add_argument("--full", default="", help="1: every seed of every protocol")
     for each in (study, store, verify):
         each.add_argument("--jobs", default="2", help="notebooks side by side")
+        each.add_argument(
+            "--executor", default="", help="a cluster that they are handed to, by its plugin of Snakemake"
+        )
+        each.add_argument("--executor-args", default="", help="further arguments of Snakemake, for that cluster")
     for each in (study, store, verify):
         each.add_argument("--notebooks", default="", help="names, separated by spaces; none: all")
     batch = commands.add_parser("rerun", help="run one notebook with other parameters, once per seed")
@@ -56,7 +61,8 @@ def study_command(options: argparse.Namespace) -> None:
             raise StudyError(f"{name.upper()}= is for own ratings: name their file, too, by DATASET=.")
     study = Study(ROOT)
     refuse_unknown("PROFILE", options.profile, study.profiles)  # `store` and `verify` are commands of their own
-    run_profile(study, options.profile, jobs_at_once, options.notebooks.split(), replace)
+    executor = executor_of(options.executor, options.executor_args)
+    run_profile(study, options.profile, jobs_at_once, options.notebooks.split(), replace, executor)
 
 
 def own_study(options: argparse.Namespace, jobs_at_once: int) -> None:
@@ -74,7 +80,9 @@ def stored_command(options: argparse.Namespace) -> None:
     """`make store` and `make verify`."""
     full = options.command == "verify" and is_on("FULL", options.full)
     profile = "verify-full" if full else options.command
-    run_profile(Study(ROOT), profile, at_least_one("JOBS", options.jobs), options.notebooks.split())
+    executor = executor_of(options.executor, options.executor_args)
+    names, jobs_at_once = options.notebooks.split(), at_least_one("JOBS", options.jobs)
+    run_profile(Study(ROOT), profile, jobs_at_once, names, executor=executor)
 
 
 def rerun_command(options: argparse.Namespace) -> None:

@@ -507,8 +507,11 @@ def run(root, *arguments):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
+    return make_runnable(tmp_path_factory.mktemp("project"))
+
+
+def make_runnable(root):
     """A project of two small notebooks with its own copy of the package."""
-    root = tmp_path_factory.mktemp("project")
     make_project(root)
     shutil.copy(ROOT / "Snakefile", root)
     ignored = shutil.ignore_patterns("__pycache__")

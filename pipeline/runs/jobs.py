@@ -108,8 +108,10 @@ class Job:
         return f"python -m pipeline.runs.place {self.name}{profile}{device}"
 
 
-def jobs_of(study: Study, profile: str, names: Collection[str] = ()) -> list[Job]:
+def jobs_of(study: Study, profile: str, names: Collection[str] = (), here: bool = True) -> list[Job]:
     """The notebooks that `profile` (or one of `KINDS`) runs, or of these `names`; every parameter is checked before anything runs.
+
+    Those that do not run `here` have their devices elsewhere.
 
     Raises:
         StudyError: unknown profile, notebook or parameter; chapters that read one another; no CUDA device for a profile that
@@ -117,7 +119,7 @@ def jobs_of(study: Study, profile: str, names: Collection[str] = ()) -> list[Job
     """
     content = study.profiles.get(profile, {})
     device = content.get("device")
-    if device == "cuda" and not cuda_available():
+    if device == "cuda" and here and not cuda_available():
         raise StudyError(f"Profile {profile} needs a CUDA device and PyTorch finds none on this machine.")
     for name in names:
         study.defaults(name)

@@ -19,6 +19,7 @@ import psutil
 from pipeline.chapters.study import THREAD_VARIABLES, Study, cuda_available
 from pipeline.runs.clean import write_back
 from pipeline.runs.confirmed import read_rows, summary, table, with_mean_z, write_log
+from pipeline.runs.executor import LOCAL, LOG, Executor, cancel_left, cancelling, choose_device, snakemake_arguments
 from pipeline.runs.jobs import KINDS, Job, jobs_of
 from pipeline.runs.place import fresh_files
 from pipeline.runs.prepare import error_of, is_done, prepare, progress_of, record, remove_leftovers
@@ -28,11 +29,16 @@ from recsys_core.errors import StudyError
 MARK = "RECSYS_PIPELINE"  # environment variable of every process that a run starts
 REDIRECTING = ("RECSYS_OUTPUT", "RECSYS_SCRATCH", "RECSYS_LOG")  # each notebook is told its own
 SILENCE_S = 30.0  # after which a running notebook says how far it is
-EVENT = re.compile(r"^(localrule|Finished jobid: \d+ \(Rule:|Error in rule) ([\w-]+)")
+EVENT = re.compile(r"^((?:local)?rule|Finished jobid: \d+ \(Rule:|Error in rule) ([\w-]+)")
 
 
 def run_profile(
-    study: Study, profile: str, jobs_at_once: int = 2, names: Sequence[str] = (), replace: bool = False
+    study: Study,
+    profile: str,
+    jobs_at_once: int = 2,
+    names: Sequence[str] = (),
+    replace: bool = False,
+    executor: Executor = LOCAL,
 ) -> None:
     """Run what must be run of `profile` or one of `KINDS`, and write executed notebooks back whose results took their place.
 
@@ -41,19 +47,24 @@ def run_profile(
         jobs_at_once: notebooks side by side.
         names: only these notebooks.
         replace: run everything, and let fresh results take the place of the kept ones.
+        executor: where they run.
 
     Raises:
         StudyError: a notebook failed (named, with its cell and error) or contradicts what is stored; another run is alive.
     """
-    jobs = jobs_of(study, profile, names)
+    choose_device(executor, device_of(study, profile))
+    jobs = jobs_of(study, profile, names, executor.is_here)
     if replace and profile != "study":
         raise StudyError(f"REPLACE=1 is for the profile study, not for {profile}, which compares nothing.")
     with alone(study.root):
+        cancel_left(study.root, executor)
         fetch_data(study.defaults(job.name) | job.overrides for job in jobs)
         for job in jobs:
             forget(study, job)
         prepare(study, jobs)
-        failed = Progress(study, jobs).follow(start_snakemake(study, profile, jobs_at_once, names, replace))
+        snakemake = start_snakemake(study, profile, jobs_at_once, names, replace, executor)
+        with cancelling(study.root, executor, snakemake):
+            failed = Progress(study, jobs).follow(snakemake)
         write_back_placed(study, jobs)
         contradicted = report_confirmed(study, profile, jobs) if profile in KINDS else []
     if failed + contradicted:
@@ -121,23 +132,43 @@ def fetch_data(runs: Iterable[dict[str, Any]]) -> None:
 
 
 def start_snakemake(
-    study: Study, profile: str, jobs_at_once: int, names: Sequence[str], replace: bool
+    study: Study, profile: str, jobs_at_once: int, names: Sequence[str], replace: bool, executor: Executor
 ) -> "subprocess.Popen[str]":
-    """Start Snakemake; its own lock is not needed beside ours."""
-    gpu = Path("/dev/nvidiactl").exists() and cuda_available()
-    command = f"-m snakemake --nolock --rerun-incomplete --keep-going --latency-wait 1 --cores {jobs_at_once} "
-    command += "--forceall " if replace or profile == "store" else ""
-    command += f"--resources gpu=1 --config profile={profile} gpu={gpu}"
+    """Start Snakemake; its own lock is not needed beside ours. Killed with us, it cancels what it handed to a cluster."""
+    environment = child_environment(study.root) | variables_of(profile, replace, is_stored(study, profile))
+    if executor.is_here:
+        gpu, last_signal = Path("/dev/nvidiactl").exists() and cuda_available(), signal.SIGKILL
+    else:
+        gpu, last_signal = device_of(study, profile) == "cuda", signal.SIGINT
+    forced = "--forceall" if replace or profile == "store" else ""
+    command = f"-m snakemake --nolock --rerun-incomplete --keep-going {forced}".split()
+    config = [
+        f"profile={profile}",
+        f"gpu={gpu}",
+        f"here={executor.is_here}",
+        *([f"names={','.join(names)}"] if names else []),
+    ]
+    where = snakemake_arguments(executor, jobs_at_once, environment)
+
+    def before() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
+        die_with_parent(last_signal)
+
     return subprocess.Popen(
-        [sys.executable, *command.split(), *([f"names={','.join(names)}"] if names else [])],
+        [sys.executable, *command, *where, "--config", *config],
         cwd=study.root,
-        env=child_environment(study.root) | variables_of(profile, replace, is_stored(study, profile)),
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: die_with_parent(signal.SIGKILL),
+        preexec_fn=before,
     )
+
+
+def device_of(study: Study, profile: str) -> str | None:
+    """The device that a profile asks for, if it does."""
+    return study.profiles.get(profile, {}).get("device")
 
 
 def is_stored(study: Study, profile: str) -> bool:
@@ -169,18 +200,17 @@ class Progress:
 
     def follow(self, process: "subprocess.Popen[str]") -> list[str]:
         """Print progress until Snakemake ends; one sentence for each notebook that failed."""
-        path = Path("reports/executed/snakemake.log")
         assert process.stdout is not None
         threading.Thread(target=self._remind, daemon=True).start()
         threading.Thread(target=self._end_orphans, args=(process,), daemon=True).start()
-        with open(self.study.root / path, "w", buffering=1) as log:
+        with open(self.study.root / LOG, "w", buffering=1) as log:
             for line in process.stdout:
                 log.write(line)
                 if (match := EVENT.match(line.strip())) and match[2] in self.jobs:
                     self.event(match[1], match[2])
         self.over.set()
         if process.wait() != 0 and not self.failed:
-            self.failed.append(f"Snakemake stopped with exit status {process.returncode}; {path} says why.")
+            self.failed.append(f"Snakemake stopped with exit status {process.returncode}; {LOG} says why.")
         if not self.failed:
             print(f"{self.finished} of {len(self.jobs)} notebooks run, all are up to date", flush=True)
         return self.failed
@@ -188,18 +218,18 @@ class Progress:
     def event(self, kind: str, rule: str) -> None:
         """Act on what happened to one job."""
         job = self.jobs[rule]
-        if kind == "localrule":
+        if kind in ("rule", "localrule"):
             self.started_s[rule] = time.monotonic()
             begin(self.study, job)
+            if kind == "rule":  # elsewhere, where a job that does not begin would leave the copy of an earlier run
+                (self.study.root / job.copy).unlink(missing_ok=True)
             return print(f"{job.name}: started", flush=True)
         finished = kind.startswith("Finished")
         if finished:
             self.finished += 1
             record(self.study, job)
         else:
-            note = self.study.root / job.state("error")
-            error = note.read_text(encoding="utf-8") if note.exists() else error_of(self.study.root / job.copy)
-            self.failed.append(f"{job.name} {error}; see its executed copy, {job.copy}.")
+            self.failed.append(why_failed(self.study.root, job))
         seconds = time.monotonic() - self.started_s.pop(rule)
         progress = f"{seconds:.0f} s ({self.finished} of {len(self.jobs)})"
         print(f"{job.name}: {'finished' if finished else 'failed'}, {progress}", flush=True)
@@ -215,6 +245,15 @@ class Progress:
                 job, seconds = self.jobs[rule], time.monotonic() - started_s
                 if seconds > SILENCE_S / 2:
                     print(f"{job.name}: {progress_of(self.study.root / job.copy)}, {seconds:.0f} s", flush=True)
+
+
+def why_failed(root: Path, job: Job) -> str:
+    """What is known of a notebook that failed: what was noted, else what its executed copy says."""
+    note, copy = root / job.state("error"), root / job.copy
+    if not (note.exists() or copy.exists()):
+        return f"{job.name} did not begin; {LOG} and the log of its job say why."
+    error = note.read_text(encoding="utf-8") if note.exists() else error_of(copy)
+    return f"{job.name} {error}; see its executed copy, {job.copy}."
 
 
 def child_environment(root: Path) -> dict[str, str]:
