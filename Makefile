@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # What the user gives reaches the shell as it was typed, spaces and dollars included: recipes read "$$NAME", never $(NAME).
 GIVEN = PYTHON VENV PROFILE JOBS PIP_ARGS LAB_ARGS NOTEBOOK DEVICE DATASET SEEDS PARAMS MODELS WIDE APART SAMPLER PARTS PEERS ONLY REPLACE FULL MOVIES USERS QUICK TUNE OUT
-GIVEN += EXECUTOR EXECUTOR_ARGS
+GIVEN += EXECUTOR EXECUTOR_ARGS JOURNAL
 $(foreach name,$(GIVEN),$(eval override export $(name) := $$(value $(name))))
 export BIN := $(if $(value VENV),$(value VENV),.venv)/bin
 RUN = "$$BIN"/python -m pipeline
@@ -46,8 +46,9 @@ lab: environment  ## JupyterLab on this environment; notebooks are cleaned when 
 rerun: environment  ## one notebook with other parameters: NOTEBOOK=30_ncf [DEVICE= DATASET= SEEDS=0-9 PARAMS="epochs=3"]
 	@exec $(RUN) rerun --seeds="$$SEEDS" --device="$$DEVICE" --dataset="$$DATASET" -- "$$NOTEBOOK" "$$PARAMS"
 
-tune: environment  ## search hyperparameters on validation rows, 30 trials a model, into reports/stored/tuning [MODELS= WIDE=1 APART=1 SAMPLER=1 JOBS=2]
-	@set -f; exec "$$BIN"/python -m pipeline.bench.tune --jobs="$${JOBS:-2}" --wide="$$WIDE" --apart="$$APART" --sampler="$$SAMPLER" $$MODELS
+tune: environment  ## search hyperparameters on validation rows, 30 trials a model, into reports/stored/tuning [MODELS= WIDE=1 APART=1 SAMPLER=1 JOURNAL=1 JOBS=2]
+	@set -f; exec "$$BIN"/python -m pipeline.bench.tune --jobs="$${JOBS:-2}" --wide="$$WIDE" --apart="$$APART" --sampler="$$SAMPLER" \
+		--journal="$$JOURNAL" $$MODELS
 
 timings: environment  ## measure speed and memory into reports/timings.csv [DEVICE=cpu PARTS=]
 	@set -f; exec "$$BIN"/python -m pipeline.bench.timings --device="$${DEVICE:-cpu}" $$PARTS

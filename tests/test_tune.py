@@ -1,6 +1,8 @@
 """`make tune` searches on validation rows alone, gives the same bytes again, and its spaces and stored trials fit the models."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -357,3 +359,69 @@ def test_further_searches_that_are_stored_are_those_of_the_spaces(settings: str,
     stored = read_trials(ROOT, name, settings)
     assert tune.is_stored(ROOT, name, stored["data_sha256"], tune.N_TRIALS, settings)
     assert stored["value"] == max(trial["value"] for trial in stored["trials"])
+
+
+@pytest.mark.parametrize("settings", [TUNED, TUNED_WIDELY])
+def test_a_search_in_a_journal_finds_alone_what_a_search_without_one_finds(tmp_path: Path, settings: str) -> None:
+    for root, shared in ((tmp_path / "one", False), (tmp_path / "other", True)):
+        tune.tune(root, ["bias"], "invented", n_trials=4)
+        tune.tune(root, ["bias", "svd"], "invented", n_trials=14, settings=settings, shared=shared)
+    one, other = (
+        [tuned_file(root, name, settings).read_bytes() for name in ("bias", "svd")]
+        for root in (tmp_path / "one", tmp_path / "other")
+    )
+    assert one == other and not list(tmp_path.rglob("*.journal*"))
+
+
+SHARE = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from helpers import invented_movielens
+from concurrent.futures import ThreadPoolExecutor
+from pipeline.bench import tune
+import time
+tune.load, validated = (lambda _: invented_movielens()), tune.validated
+tune.ProcessPoolExecutor = lambda jobs, *_, **__: ThreadPoolExecutor(jobs)
+Path(sys.argv[2]).touch()
+while len(list(Path(sys.argv[1]).glob("begun*"))) < 2:
+    time.sleep(0.05)
+def slowly(*given):
+    time.sleep(0.3)
+    return validated(*given)
+tune.validated = slowly
+tune.tune(Path(sys.argv[1]), ["bias"], "invented", n_trials=12, shared=True)
+"""
+
+
+def test_two_processes_make_the_trials_of_one_search_together(tmp_path: Path) -> None:
+    places = [str(ROOT), str(ROOT / "tests")]
+    lines = [[sys.executable, "-c", SHARE, str(tmp_path), str(tmp_path / f"begun{i}"), *places] for i in range(2)]
+    workers = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for line in lines]
+    said = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    found = read_trials(tmp_path, "bias")
+    assert found["workers"] == 2 and [trial["number"] for trial in found["trials"]] == list(range(12))
+    assert len({json.dumps(trial["settings"]) for trial in found["trials"]}) == 12, "none was made twice"
+    assert found["value"] == min(trial["value"] for trial in found["trials"])
+    assert tune.is_stored(tmp_path, "bias", "ab" * 32, 12) and not list(tmp_path.rglob("*.journal*"))
+
+
+def test_who_joins_after_another_was_killed_goes_on_with_what_it_has_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, fitted = tune.validated, []
+
+    def counted(*given: Any) -> float:
+        if len(fitted) == 3 and stop:
+            raise KeyboardInterrupt
+        fitted.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(tune, "validated", counted)
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(tmp_path, ["bias"], "invented", n_trials=5, shared=True)
+    stop = False
+    tune.tune(tmp_path, ["bias"], "invented", n_trials=5, shared=True)
+    assert len(fitted) == 5 == len(read_trials(tmp_path, "bias")["trials"])

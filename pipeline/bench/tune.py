@@ -15,7 +15,8 @@ these rows were seen in training when settings were chosen.
 wherever they lie, then come the trials of the search above that lie in the wider space, where the same settings were fixed. The
 five best are trained again with three other seeds, and the mean of these chooses.
 
-A search that was stopped goes on after the last trial that it ended, see `trial_log`.
+A search that was stopped goes on after the last trial that it ended, see `trial_log`. `make tune JOURNAL=1` on several machines
+with one shared folder makes the trials of each search together, see `shared_search`.
 """
 
 import argparse
@@ -35,10 +36,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
+from pipeline.bench.shared_search import MADE, ended, forget, mine, n_workers, open_search, told
 from pipeline.bench.trial_log import TrialLog
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
 from pipeline.chapters.tuned import read_trials, tuned_file, tuning_folder
-from pipeline.command import at_least_one, exit_status
+from pipeline.command import at_least_one, exit_status, is_on
 from recsys_core.content import with_title_words
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError, refuse_unknown
@@ -126,6 +128,11 @@ def log_file(root: Path, name: str, settings: str) -> Path:
     return tuning_folder(root) / LOGS / settings.replace(" ", "_") / f"{name}.jsonl"
 
 
+def journal_file(root: Path, name: str, settings: str) -> Path:
+    """Where the trials of a search that several processes share are kept until it has ended."""
+    return log_file(root, name, settings).with_suffix(".journal")
+
+
 def search(
     name: str,
     dataset: str,
@@ -134,18 +141,22 @@ def search(
     settings: str = TUNED,
     earlier: Sequence[Trial] = (),
     root: Path | None = None,
+    shared: bool = False,
 ) -> dict[str, Any]:
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used.
 
     `earlier` are trials with the same fixed settings, which count as made where they lie in the space. A wide search begins with
-    the stated settings and ends with its finalists, see `_finals`. Below `root` trials are kept until the search is stored.
+    the stated settings and ends with its finalists, see `_finals`. Below `root` trials are kept until the search is stored, in a
+    journal where the search is `shared` with other processes.
     """
     searched, wide = searches_of(settings)[name], settings == TUNED_WIDELY
     kind, space = searched.kind, searched.space
     data = load(dataset)
     measure = _measuring(searched, data, device, settings)
     labels = _labels(searched, data.sha256, n_trials)
-    log = TrialLog(log_file(root, name, settings), labels | {"n_trials": None}) if root else None
+    named = labels | {"n_trials": None}
+    log = TrialLog(log_file(root, name, settings), named) if root and not shared else None
+    journal = journal_file(root, name, settings) if root and shared else None
 
     def value_of(tried: dict[str, Any], seed: int = 0) -> float:
         return log.value(tried, seed, partial(measure, tried, seed)) if log else measure(tried, seed)
@@ -156,9 +167,11 @@ def search(
     made = [Trial(value_of(start), _in_json(start))] if wide else []
     made += [trial for trial in earlier if trial.settings != _in_json(start) and as_trial(trial.settings, space)]
     seed = TUNED_AGAIN.index(settings) + 1 if settings in TUNED_AGAIN else 0
-    trials = _trials(value_of, space, made, n_trials, least, None if wide else stated(kind, space), seed)
+    begun = open_search(journal, json.dumps(named, sort_keys=True), seed, least)
+    trials, workers = _trials(value_of, space, made, n_trials, begun, None if wide else stated(kind, space))
     best = (min if least else max)(trials, key=lambda trial: trial.value)
     found = labels | {"metric": metric, "best": best.settings, "value": best.value}
+    found |= {"workers": workers} if workers > 1 else {}
     if wide:
         found |= _finals(value_of, trials, least, kind.traits.stochastic)
     elif kind.traits.stochastic:
@@ -187,25 +200,27 @@ def _trials(
     space: Space,
     made: Sequence[Trial],
     n_trials: int,
-    least: bool,
+    begun: tuple[optuna.Study, bool],
     first: dict[str, Any] | None,
-    seed: int,
-) -> list[Trial]:
-    """The trials that were made and those that Optuna adds to them up to `n_trials`, `first` among these where it is given."""
-    sampler, drawn_from = optuna.samplers.TPESampler(seed=seed), distributions(space)
-    optuna_study = optuna.create_study(sampler=sampler, direction="minimize" if least else "maximize")
-    for trial in made:
+) -> tuple[list[Trial], int]:
+    """The trials that were made and those that Optuna adds to them up to `n_trials`, `first` among these where it is given.
+
+    `begun` is the search and whether this process begins it. The number is that of the processes that made them.
+    """
+    (optuna_study, begins), drawn_from = begun, distributions(space)
+    for trial in made if begins else ():
         if (params := as_trial(trial.settings, space)) is not None:
-            optuna_study.add_trial(create_trial(params=params, distributions=drawn_from, value=trial.value))
-    if first is not None:
+            known = create_trial(params=params, distributions=drawn_from, value=trial.value, user_attrs={MADE: True})
+            optuna_study.add_trial(known)
+    if first is not None and begins:
         optuna_study.enqueue_trial(first)
-    trials = list(made)
-    while len(trials) < n_trials:
-        asked = optuna_study.ask(drawn_from)
-        settings = settings_of(asked.params, space)
-        trials.append(Trial(value_of(settings), settings))
-        optuna_study.tell(asked, trials[-1].value)
-    return trials
+    n_asked = max(n_trials - len(made), 0)
+    while len(ended(optuna_study)) < n_asked:
+        asked = mine(optuna_study.ask(drawn_from))
+        optuna_study.tell(asked, value_of(settings_of(asked.params, space)))
+    found = ended(optuna_study)[:n_asked]
+    added = [Trial(told(trial), settings_of(trial.params, space)) for trial in found]
+    return [*made, *added], n_workers(found)
 
 
 def _finals(
@@ -283,8 +298,11 @@ def tune(
     jobs: int = 2,
     device: str = "cpu",
     settings: str = TUNED,
+    shared: bool = False,
 ) -> None:
     """Search every named model, `jobs` side by side, and store each as soon as it is done; what is stored already is skipped.
+
+    Where searches are `shared`, others may be at work on the same ones; who ends one first stores it.
 
     Raises:
         StudyError: a model without a search space; one that is not searched on the split that can be set apart.
@@ -306,12 +324,16 @@ def tune(
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_quiet) as pool:
-        run = partial(search, dataset=dataset, n_trials=number, device=device, settings=settings, root=root)
+        run = partial(
+            search, dataset=dataset, n_trials=number, device=device, settings=settings, root=root, shared=shared
+        )
         made = {name: earlier_trials(root, name) if settings == TUNED_WIDELY else [] for name in missing}
         for done in as_completed([pool.submit(run, name, earlier=made[name]) for name in missing]):
             found = done.result()
-            _store(root, found, settings)
+            if not (shared and is_stored(root, found["model"], sha256, number, settings)):
+                _store(root, found, settings)
             log_file(root, found["model"], settings).unlink(missing_ok=True)
+            forget(journal_file(root, found["model"], settings))
             print(f"{found['model']}: {found['metric']} {found['value']:.4f} with {found['best']}", flush=True)
 
 
@@ -366,6 +388,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wide", default="", help="1: search the wide spaces")
     parser.add_argument("--apart", default="", help="1: without the tenth that another split tests")
     parser.add_argument("--sampler", default="", help="1 or 2: with another seed of the sampler")
+    parser.add_argument("--journal", default="", help="1: share searches with other processes that do the same")
     parser.add_argument("--fresh", default="", help="1: score what is stored again with seeds that chose nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project, or the folder of a study of own data")
     parser.add_argument("--jobs", default="2", help="searches side by side")
@@ -378,7 +401,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.fresh == "1":
             return add_fresh(options.root, options.models, options.dataset, options.device)
         settings = _asked(options.wide, options.apart, options.sampler)
-        tune(options.root, options.models, options.dataset, trials, jobs, options.device, settings)
+        shared = is_on("JOURNAL", options.journal)
+        tune(options.root, options.models, options.dataset, trials, jobs, options.device, settings, shared)
 
     return exit_status(search_all, "stopped; the same command continues from here")
 
