@@ -89,7 +89,7 @@ LOGS = {
 Submitted job 1 with external jobid '77'.
 rule study_second:
     jobid: 2
-Submitted job 2 with external jobid '78'.
+Submitted job 2 with external jobid 'job.batch/78'.
 rule study_third:
     jobid: 3
 Submitted job 3 with external jobid '79'.
@@ -106,7 +106,7 @@ Job 2 has been submitted with SLURM jobid 78 (log: /a/.snakemake/slurm_logs/rule
 
 @pytest.mark.parametrize("log", LOGS.values(), ids=LOGS)
 def test_jobs_that_were_handed_over_and_have_not_ended_are_found_in_the_log(log):
-    assert left_jobs(log) == ["78"]
+    assert [each.removeprefix("job.batch/") for each in left_jobs(log)] == ["78"]
     assert left_jobs(f"{log}Terminating processes on user request, this might take some time.\n") == []
 
 
@@ -114,10 +114,10 @@ def test_what_a_killed_run_left_is_cancelled_by_its_executor_and_stops_any_other
     cancel_left(tmp_path, LOCAL)
     (tmp_path / executor.LOG).parent.mkdir(parents=True)
     (tmp_path / executor.LOG).write_text(LOGS["generic"])
-    with pytest.raises(StudyError, match="Jobs 78 of a run that was killed may still be at work"):
+    with pytest.raises(StudyError, match=r"Jobs job\.batch/78 of a run that was killed may still be at work"):
         cancel_left(tmp_path, LOCAL)
     cancel_left(tmp_path, Executor("cluster-generic", ("--cluster-generic-cancel-cmd", write_cluster(tmp_path)[2])))
-    assert (tmp_path / "cluster/cancelled").read_text() == "78\n"
+    assert (tmp_path / "cluster/cancelled").read_text() == "job.batch/78\n"
 
 
 def write_cluster(root):

@@ -38,7 +38,7 @@ MEMORY_MB = (
 )
 LATENCY_S = 60  # by which files that a job wrote are seen here; what a network file system takes at most by default
 PATIENCE_S = 60.0  # for cancelling
-SUBMITTED = re.compile(r"[Jj]ob (\d+) .*(?:external jobid '|SLURM jobid )([\w.;-]+)")
+SUBMITTED = re.compile(r"[Jj]ob (\d+) .*(?:external jobid '|SLURM jobid )([^' ]+)")
 ENDED = re.compile(r"\bjobid: (\d+)")  # also stands in what is said before a job is submitted
 CANCELLED = "Terminating processes on user request"
 
