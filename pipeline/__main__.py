@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.chapters.study import ROOT, Study
 from pipeline.command import at_least_one, exit_status, is_on
 from pipeline.runs.clean import clean_file
-from pipeline.runs.executor import executor_of
+from pipeline.runs.executor import Executor, executor_of
 from pipeline.runs.run import run_profile
 from recsys_core.errors import StudyError, refuse_unknown
 
@@ -54,18 +54,18 @@ def main(arguments: list[str] | None = None) -> int:
 def study_command(options: argparse.Namespace) -> None:
     """`make study`."""
     jobs_at_once, replace = at_least_one("JOBS", options.jobs), is_on("REPLACE", options.replace)
+    executor = executor_of(options.executor, options.executor_args)
     if options.dataset:
-        return own_study(options, jobs_at_once)
+        return own_study(options, jobs_at_once, executor)
     for name in ("movies", "users", "quick", "tune"):
         if getattr(options, name):
             raise StudyError(f"{name.upper()}= is for own ratings: name their file, too, by DATASET=.")
     study = Study(ROOT)
     refuse_unknown("PROFILE", options.profile, study.profiles)  # `store` and `verify` are commands of their own
-    executor = executor_of(options.executor, options.executor_args)
     run_profile(study, options.profile, jobs_at_once, options.notebooks.split(), replace, executor)
 
 
-def own_study(options: argparse.Namespace, jobs_at_once: int) -> None:
+def own_study(options: argparse.Namespace, jobs_at_once: int, executor: Executor) -> None:
     """`make study DATASET=`."""
     from pipeline.runs.own import Given, run_own
 
@@ -73,7 +73,7 @@ def own_study(options: argparse.Namespace, jobs_at_once: int) -> None:
         raise StudyError("DATASET= makes a study of its own: leave PROFILE=, REPLACE= and NOTEBOOK= out.")
     tune = at_least_one("TUNE", options.tune) if options.tune else 0
     given = Given(options.dataset, options.movies, options.users, is_on("QUICK", options.quick), tune)
-    print(f"the report: {run_own(ROOT, given, jobs_at_once)}", flush=True)
+    print(f"the report: {run_own(ROOT, given, jobs_at_once, executor)}", flush=True)
 
 
 def stored_command(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from pipeline.chapters.study import OWN, RUNS, TUNED, Study
+from pipeline.runs.executor import LOCAL, Executor
 from pipeline.runs.prepare import FILES_SHA256, write_if_changed
 from pipeline.runs.run import alone, child_environment, run_profile
 from recsys_core.datasets import MovieLens, load
@@ -48,8 +49,8 @@ class Given:
     tune: int = 0
 
 
-def run_own(root: Path, given: Given, jobs_at_once: int) -> Path:
-    """Run the study on own ratings and return its report, a path below `root`.
+def run_own(root: Path, given: Given, jobs_at_once: int, executor: Executor = LOCAL) -> Path:
+    """Run the study on own ratings, its chapters where `executor` runs them, and return its report, a path below `root`.
 
     Raises:
         StudyError: what cannot be read, and what failed.
@@ -69,7 +70,7 @@ def run_own(root: Path, given: Given, jobs_at_once: int) -> Path:
         print(f"left out: {chapter}, {why}", flush=True)
     if given.tune:
         search(study, name, given.tune, jobs_at_once)
-    run_profile(study, name, jobs_at_once)
+    run_profile(study, name, jobs_at_once, executor=executor)
     return RUNS / name / "report.html"
 
 
