@@ -38,10 +38,11 @@ LENGTHS = (0, 10, 30, 100)  # ratings of a user, at which groups begin
 BASELINE = "popularity"
 
 
-def candidates(study: Experiments, names: Sequence[str], settings: str, device: str) -> dict[str, Recommender]:
+def candidates(study: Experiments, names: Sequence[str], settings: str, **shared: Any) -> dict[str, Recommender]:
     """Unfitted models by title; `names` are those of searches or models, `settings` see `Notebook.hyperparameters`.
 
-    Raises StudyError for an unknown name, and where there is no such search of a model that has a space to search.
+    `shared` are settings of all models that have them, such as the device. Raises StudyError for an unknown name, and where there
+    is no such search of a model that has a space to search.
     """
     refuse_unknown("models", list(names), [*MODELS, *SEARCHES])
     found = {}
@@ -51,8 +52,9 @@ def candidates(study: Experiments, names: Sequence[str], settings: str, device: 
         chosen = {} if search is None else search.fixed
         if search is not None and settings != STATED:
             chosen = chosen | study.hyperparameters(name, settings)
-        on = {"device": device} if "device" in {each.name for each in fields(kind)} else {}  # type: ignore[arg-type]
-        found[kind.title if search is None else search.title] = kind(**chosen | on)
+        known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+        common = {name: value for name, value in shared.items() if name in known}
+        found[kind.title if search is None else search.title] = kind(**chosen | common)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.fits import with_chosen
 from pipeline.chapters.report import Report
 from pipeline.chapters.study import STATED, Study
+from recsys_core.app.explorer.page import write_explorer
 from recsys_core.app.saved import save_model
+from recsys_core.errors import StudyError
 from recsys_core.models.base import Recommender
 
 
@@ -94,6 +97,10 @@ class OwnReport:
             f"- {self._settings()}"
         )
         self.report.add(f"## Use it\n\n{saved}")
+        if chapters := self._chapters():
+            self.report.add(
+                f"## Chapters on these ratings\n\nExecuted notebooks, to be opened in JupyterLab: {chapters}."
+            )
         self.report.save()
         return Markdown(f"The report is {self.study.notebook.final(self.study.notebook.output / 'report.html')}.")
 
@@ -104,8 +111,17 @@ class OwnReport:
 
     def _left_out(self) -> str:
         models = [f"- {title}: {why}" for title, why in self.left_out.items()]
-        chapters = [f"- Chapter {name}: {why}." for name, why in self.profile.get("left_out", {}).items()]
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.profile.get("left_out", {}).items():
+            reasons.setdefault(why, []).append(f"`{name}`")
+        chapters = [f"- Chapters, since {why}: {', '.join(names)}." for why, names in reasons.items()]
         return "\n".join([*models, *chapters]) or "Nothing."
+
+    def _chapters(self) -> str:
+        """Links to the executed chapters, where this is a study of own ratings."""
+        names = [name for name in self.profile.get("runs", []) if name != self.study.notebook.name]
+        place = f"../../executed/{self.study.notebook.part}"
+        return ", ".join(f"[{name}]({place}/{name}.ipynb)" for name in names)
 
 
 def save_choice(report: OwnReport, model: Recommender, chosen: str) -> str:
@@ -116,13 +132,24 @@ def save_choice(report: OwnReport, model: Recommender, chosen: str) -> str:
     fitted = with_chosen(model, selection).fit(study.rows, None, 0)
     folder = notebook.output / "model"
     save_model(folder, fitted, study.data, study.vocabulary)
-    place = notebook.final(folder)
-    user = study.vocabulary.user_ids[0]
+    place, user = notebook.final(folder), study.vocabulary.user_ids[0]
+    line = f"python -m recsys_core recommend --model {shlex.quote(str(place))}"
     saved = (
-        f"{chosen}, fitted on all ratings, is saved in `{place}`:\n\n```\n"
-        f"python -m recsys_core recommend --model {place} --user {user}\n"
-        f"python -m recsys_core recommend --model {place} --all-users lists.parquet\n```\n\nor in Python:\n\n```\n"
-        f'from recsys_core.app.saved import SavedModel\nsaved = SavedModel.open("{place}")\nsaved.recommend({user!r}, k=10)\n```'
+        f"{chosen}, fitted on all ratings, is saved in `{place}`:\n\n```\n{line} --user {shlex.quote(str(user))}\n"
+        f"{line} --all-users lists.parquet\n```\n\nor in Python:\n\n```\nfrom recsys_core.app.saved import SavedModel\n"
+        f"saved = SavedModel.open({str(place)!r})\nsaved.recommend({user!r}, k=10)\n```\n\n{_explorer(study)}"
     )
     report.finish(saved, choice.seconds_of(study), choice.answering_ms(fitted), chosen)
     return f"The report is {notebook.final(notebook.output / 'report.html')}, the model is in {place}."
+
+
+def _explorer(study: Experiments) -> str:
+    """Write the explorer beside the report, and say what it is, or why there is none."""
+    try:
+        write_explorer(study.data, study.notebook.output / "explorer.html")
+    except StudyError as error:
+        return f"There is no explorer of these ratings: {error}"
+    return (
+        "[explorer.html](explorer.html) beside this report is one page that opens without a network: rate some items, and see what "
+        "three models recommend and why. It holds what users rated: pass it on only where that may be seen."
+    )

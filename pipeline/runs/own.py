@@ -7,6 +7,7 @@ profile that says what runs (`profile.yaml`, see `study.own_profile`), what was 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ LACKING = {
     "stars": "ratings are no opinions, or all the same",
     "times": "the ratings have no times",
 }
-ELSEWHERE = "reproduces what a report or a paper says of MovieLens"
+ELSEWHERE = "they reproduce or compare what was measured on MovieLens"
 BESIDE = {"movies": ("movies.csv", "items.csv"), "users": ("users.csv",)}
 
 
@@ -58,20 +59,35 @@ def run_own(root: Path, given: Given, jobs_at_once: int, executor: Executor = LO
     files = files_of(given)
     name = name_of(root, files["ratings"])
     folder = root / RUNS / name
-    with atomic_path(folder / f"{name}.yaml") as path:
-        path.write_text(yaml.safe_dump({key: str(file) for key, file in files.items()}), encoding="utf-8")
-    data = load(folder / f"{name}.yaml")
+    data = described(folder, files)
     print(*data.notes, sep="\n", flush=True)
     write_if_changed(folder / FILES_SHA256, digest_of(files))
     profile = profile_of(Study(root), data, given, str(folder / f"{name}.yaml"))
     write_if_changed(folder / OWN, yaml.safe_dump(profile, sort_keys=False))
     study = Study(root)
-    for chapter, why in profile["left_out"].items():
-        print(f"left out: {chapter}, {why}", flush=True)
+    for why in dict.fromkeys(profile["left_out"].values()):
+        chapters = [chapter for chapter, reason in profile["left_out"].items() if reason == why]
+        print(f"left out, since {why}: {', '.join(chapters)}", flush=True)
     if given.tune:
         search(study, name, given.tune, jobs_at_once)
     run_profile(study, name, jobs_at_once, executor=executor)
     return RUNS / name / "report.html"
+
+
+def described(folder: Path, files: dict[str, Path]) -> MovieLens:
+    """The data, after writing into their folder where they are; of files that cannot be read nothing stays.
+
+    Raises StudyError for these.
+    """
+    is_new, description = not folder.exists(), folder / f"{folder.name}.yaml"
+    with atomic_path(description) as path:
+        path.write_text(yaml.safe_dump({key: str(file) for key, file in files.items()}), encoding="utf-8")
+    try:
+        return load(description)
+    except StudyError:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
 
 
 def files_of(given: Given) -> dict[str, Path]:
