@@ -22,6 +22,7 @@ from pipeline.chapters.study import THREAD_VARIABLES, Study
 from pipeline.runs import executor
 from pipeline.runs.executor import LOCAL, Executor, cancel_left, executor_of, left_jobs, snakemake_arguments
 from pipeline.runs.jobs import jobs_of
+from pipeline.runs.run import why_failed
 from recsys_core.errors import StudyError
 
 needs_plugin = pytest.mark.skipif(
@@ -283,3 +284,12 @@ def test_elsewhere_a_chapter_that_trains_has_a_gpu_where_the_profile_asks_for_on
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     executor.choose_device(Executor("slurm"), "cuda")
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize("copy", [None, ""])
+def test_a_copy_that_is_empty_or_missing_is_of_a_chapter_that_did_not_begin(tmp_path, copy):
+    (job,) = jobs_of(Study(make_runnable(tmp_path)), "study", ["second"])
+    if copy is not None:
+        (tmp_path / job.copy).parent.mkdir(parents=True)
+        (tmp_path / job.copy).write_text(copy)
+    assert why_failed(tmp_path, job).startswith("second did not begin; reports/executed/snakemake.log")

@@ -250,7 +250,8 @@ class Progress:
 def why_failed(root: Path, job: Job) -> str:
     """What is known of a notebook that failed: what was noted, else what its executed copy says."""
     note, copy = root / job.state("error"), root / job.copy
-    if not (note.exists() or copy.exists()):
+    begun = copy.exists() and copy.stat().st_size > 0  # Snakemake makes an empty one before a job is submitted
+    if not (note.exists() or begun):
         return f"{job.name} did not begin; {LOG} and the log of its job say why."
     error = note.read_text(encoding="utf-8") if note.exists() else error_of(copy)
     return f"{job.name} {error}; see its executed copy, {job.copy}."
