@@ -110,7 +110,7 @@ def test_chapters_that_the_data_are_not_enough_for_are_left_out_with_the_reason(
     found = profile_of(study, load(plays), Given(str(plays)), "plays.yaml")
     assert "12_factorization" not in found["runs"] and "no opinions" in found["left_out"]["12_factorization"]
     assert "no times" in found["left_out"]["33_sequential"] and "MOVIES=" in found["left_out"]["02_eda_movies"]
-    assert "reproduces" in found["left_out"]["41_claims"] and CHOICE in found["runs"]
+    assert "MovieLens" in found["left_out"]["41_claims"] and CHOICE in found["runs"]
     assert {*found["runs"], *found["left_out"]} == set(study.notebooks)
     whole = load(ratings_file(tmp_path / "whole"))
     assert "12_factorization" in profile_of(study, whole, Given("x"), "x.yaml")["runs"]
