@@ -248,6 +248,10 @@ def in_words(
             f"{gap['difference']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."
         )
     said.append(_level(chosen, equals(compared), seconds))
+    if below := [name for name in lines.index if lines["ndcg@10"][name] < lines["ndcg@10"].get(baseline, 0)]:
+        said.append(
+            f"Below the same list for everybody: {', '.join(below)}; what predicts ratings is no list of what people choose."
+        )
     share = lines["coverage@10"].sort_values()
     most, widest = share.iloc[-1], share.index[-1]
     said.append(
