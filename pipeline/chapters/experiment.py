@@ -23,6 +23,11 @@ from recsys_core.protocols import PROTOCOLS
 from recsys_core.splits import Split
 
 
+TUNED_ELSEWHERE = (
+    "Settings that are called tuned are those found on ML-100K, of models that were not searched on these ratings."
+)
+
+
 class Experiments:
     """Runs models for one notebook (`runs`, see `ConfirmedRuns`) and keeps their rows: `results` and, of each user, `users`.
 
@@ -232,5 +237,6 @@ def open_study(name: str, variables: dict[str, Any]) -> Experiments:
     """
     notebook = Notebook.open(name, variables)
     data = load(notebook.parameters["dataset"])
-    print(*data.notes, sep="\n", end="\n" if data.notes else "")
+    notes = [*data.notes, *([TUNED_ELSEWHERE] if notebook.is_own else [])]
+    print(*notes, sep="\n", end="\n" if notes else "")
     return Experiments(notebook, data)
