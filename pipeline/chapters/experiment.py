@@ -22,7 +22,6 @@ from recsys_core.models.base import Recommender, fingerprint
 from recsys_core.protocols import PROTOCOLS
 from recsys_core.splits import Split
 
-
 TUNED_ELSEWHERE = (
     "Settings that are called tuned are those found on ML-100K, of models that were not searched on these ratings."
 )

@@ -45,7 +45,7 @@ def data_digest(study: Study, job: Job, used: Iterable[str]) -> str:
     """Hash of the files that a notebook reads, but its data set and what others wrote; `used` are files of the store."""
     named = [study.root / place for place in job.chapter.inputs]
     if study.profiles[job.profile].get("own"):
-        named.append(study.root / job.output / FILES_SHA256)
+        named += [study.root / job.output / FILES_SHA256, study.root / job.output / "stored/tuning"]
     if study.profiles[job.profile].get("stored"):  # what is stored depends on nothing that is stored but tuned settings
         named = [place for place in named if "stored" not in place.parts or "tuning" in place.parts]
         return tree_digest(study.root, _without_keys(study.root, named))
