@@ -151,7 +151,8 @@ def explained(
     """
     user = int(vocabulary.user_codes(user_id)[0])
     rated = vocabulary.item_codes(data.ratings.loc[data.ratings["user_id"] == vocabulary.user_ids[user], "item_id"])
-    told = _Teller(model.train_, user, titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids))), rated)
+    titles = titles_of(data, vocabulary, np.arange(len(vocabulary.item_ids)))
+    told = _Teller(model.train_, user, titles, rated, (data.offset, data.unit))
     table = pd.DataFrame({"title": told.titles[items], "by people": told.by_people(model, items)})
     table["by content"] = ["" if facts is None else told.by_content(facts, int(item)) for item in items]
     return table.set_index(pd.RangeIndex(1, len(items) + 1, name="rank"))
@@ -160,21 +161,25 @@ def explained(
 class _Teller:
     """Says in words what films of a user's history have to do with others."""
 
-    def __init__(self, train: Interactions, user: int, titles: np.ndarray, rated: np.ndarray) -> None:
+    def __init__(
+        self, train: Interactions, user: int, titles: np.ndarray, rated: np.ndarray, scale: tuple[float, float]
+    ) -> None:
+        """`scale` is what 0 stars are and what a star is, in the unit in which ratings are told."""
         mine = train.take(train.users == user)
         best = np.lexsort((-mine.times, -mine.ratings))
         self.train, self.user, self.titles = train, user, titles
         self.others = train.item_counts > 0
         self.others[rated] = False
-        self.stars = dict(zip(mine.items.tolist(), mine.ratings.tolist()))
+        told = scale[0] + scale[1] * mine.ratings.astype(float)
+        self.ratings = dict(zip(mine.items.tolist(), told.round(3).tolist()))
         self.liked = mine.items[best][mine.ratings[best] >= LIKED] if train.explicit else mine.items[best]
 
     def film(self, item: int) -> str:
-        rated = f"you rated {self.stars[item]:g}" if self.train.explicit else "you watched"
+        rated = f"you rated {self.ratings[item]:g}" if self.train.explicit else "you watched"
         return f"{self.titles[item]}, which {rated}"
 
     def by_people(self, model: Recommender, items: np.ndarray) -> list[str]:
-        if model.own_traits.adds_up and self.stars:
+        if model.own_traits.adds_up and self.ratings:
             watched, added = contributions(model, self.user, items)
             most, largest, total = watched[added.argmax(axis=0)], added.max(axis=0), added.sum(axis=0)
             parts = [f" ({part:.3f} of its score {whole:.3f})" for part, whole in zip(largest, total)]
