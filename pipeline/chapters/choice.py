@@ -249,9 +249,7 @@ def in_words(
         )
     said.append(_level(chosen, equals(compared), seconds))
     if below := [name for name in lines.index if lines["ndcg@10"][name] < lines["ndcg@10"].get(baseline, 0)]:
-        said.append(
-            f"Below the same list for everybody: {', '.join(below)}; what predicts ratings is no list of what people choose."
-        )
+        said.append(f"Below the same list for everybody: {', '.join(below)}.")
     share = lines["coverage@10"].sort_values()
     most, widest = share.iloc[-1], share.index[-1]
     said.append(
@@ -268,7 +266,7 @@ def in_words(
 def _level(chosen: str, same: Sequence[str], seconds: Mapping[str, float]) -> str:
     if not same:
         return "No other model is level with it: it differs significantly from all of them."
-    text = f"Level with it (no significant difference over these users): {', '.join(same)}."
+    text = f"Level with it (no significant difference over these users, so that any is as good a choice): {', '.join(same)}."
     known = {name: seconds[name] for name in (chosen, *same) if name in seconds}
     quickest = min(known, key=known.__getitem__, default=chosen)
     if quickest != chosen and known[quickest] < 0.5 * known.get(chosen, 0):
