@@ -304,3 +304,8 @@ def test_a_place_that_cannot_be_written_is_one_sentence_before_anything_is_fitte
     assert command.run(["explorer", "--dataset", "none", "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and "it is a folder" in error[0]
+
+
+def test_films_that_one_person_alone_has_seen_lie_in_one_place_of_the_map() -> None:
+    across, down = page.film_map(np.ones((150, 4)))
+    assert set(across) == set(down) == {0}

@@ -17,8 +17,9 @@ import yaml
 from pipeline.chapters.store import FOLDER
 from pipeline.chapters.study import OWN, ROOT, Study, stored_folder
 from pipeline.chapters.tuned import tuned_file
+from pipeline.runs import own as own_module
 from pipeline.runs.jobs import jobs_of
-from pipeline.runs.own import CHOICE, Given, digest_of, files_of, name_of, profile_of
+from pipeline.runs.own import CHOICE, Given, digest_of, files_of, name_of, profile_of, run_own
 from recsys_core.datasets import load
 from recsys_core.errors import StudyError
 
@@ -259,3 +260,22 @@ def test_a_study_that_is_made_again_trains_nothing_and_one_of_other_ratings_does
     with (root / "mine/loans.csv").open("a") as file:
         file.write("u0;i98;4\n")
     assert "2 of 2 notebooks run" in _make(root)
+
+
+def test_ratings_of_which_none_can_be_tested_are_refused_before_anything_runs(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("chapters were run")
+
+    monkeypatch.setattr(own_module, "run_profile", never)
+    ratings = ratings_file(tmp_path / "once", text="1,1,4,100\n1,2,4,100\n2,1,3,100\n")
+    with pytest.raises(StudyError, match=r"No user of .*ratings.csv has the 3 ratings that a test needs"):
+        run_own(project, Given(str(ratings)), 1)
+
+
+def test_of_a_file_that_cannot_be_read_nothing_stays(project: Path, tmp_path: Path) -> None:
+    broken = ratings_file(tmp_path / "broken", text="1,1,many,100\n")
+    with pytest.raises(StudyError, match="many"):
+        run_own(project, Given(str(broken)), 1)
+    assert not list((project / "reports/runs").iterdir())

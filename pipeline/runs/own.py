@@ -23,7 +23,7 @@ from pipeline.runs.run import alone, child_environment, run_profile
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
-from recsys_core.releases.own import has_times
+from recsys_core.releases.own import N_TO_BE_ASKED, has_times
 
 CHOICE = "54_choice"  # the chapter that writes the report
 COMMON_NAMES = ("ratings", "data", "export", "interactions", "train")  # of files, which say nothing of what is in them
@@ -61,6 +61,10 @@ def run_own(root: Path, given: Given, jobs_at_once: int, executor: Executor = LO
     folder = root / RUNS / name
     data = described(folder, files)
     print(*data.notes, sep="\n", flush=True)
+    if not (data.ratings["user_id"].value_counts() >= N_TO_BE_ASKED).any():
+        raise StudyError(
+            f"No user of {given.dataset} has the {N_TO_BE_ASKED} ratings that a test needs: nothing can be compared on these data."
+        )
     write_if_changed(folder / FILES_SHA256, digest_of(files))
     profile = profile_of(Study(root), data, given, str(folder / f"{name}.yaml"))
     write_if_changed(folder / OWN, yaml.safe_dump(profile, sort_keys=False))
