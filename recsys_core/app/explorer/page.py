@@ -113,10 +113,12 @@ def film_map(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.manifold import TSNE
 
     directions = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    places = PCA(2, random_state=0).fit_transform(directions)
-    differ = places[:, 0].std() > 1e-6  # films of one audience all lie in one place, from which t-SNE cannot begin
-    if LEAST_SCATTERED <= len(vectors) <= MOST_SCATTERED and differ:
+    if np.ptp(directions, axis=0).max() < 1e-6:  # films of one audience: there is nothing to spread
+        places = np.zeros((len(vectors), 2))
+    elif LEAST_SCATTERED <= len(vectors) <= MOST_SCATTERED:
         places = TSNE(init="pca", random_state=0, max_iter=500).fit_transform(directions)  # of length 1: near is alike
+    else:
+        places = PCA(2, random_state=0).fit_transform(directions)
     low, high = places.min(axis=0), places.max(axis=0)
     scaled = (places - low) / np.maximum(high - low, 1e-12) * 65535
     return scaled[:, 0].round().astype(np.uint16), scaled[:, 1].round().astype(np.uint16)
