@@ -27,6 +27,7 @@ from pipeline.runs.clean import clean, clean_file, clean_on_save, write_back
 from pipeline.runs.imports import Imports
 from pipeline.runs.jobs import jobs_of
 from pipeline.runs.missing import missing
+from pipeline.runs.own import LACKING
 from pipeline.runs.prepare import error_of, prepare, record, remove_leftovers
 from pipeline.runs.rerun import errors_of, parameters_of, parse_parameters, parse_seeds, rerun, summary
 from recsys_core.errors import StudyError
@@ -642,8 +643,11 @@ def test_the_studys_own_file_is_consistent():
     assert set(study.notebooks) == files
     for entry in study.notebooks.values():
         assert set(entry) <= {"outputs"} and entry.get("outputs") != [*OUTPUTS], "what is said by default is not listed"
-    for name, profile in study.profiles.items():
-        assert set(profile) <= {"every", "shortened", "stored", "notebooks", "profiles", "device"}
+    for name in content["profiles"]:
+        profile = study.profiles[name]
+        assert set(profile) <= {"every", "shortened", "stored", "notebooks", "profiles", "device", "own", "needs"}
+        assert set(profile.get("needs", {})) <= files and bool(profile.get("needs")) == bool(profile.get("own"))
+        assert {need for needs in profile.get("needs", {}).values() for need in needs} <= set(LACKING)
         assert set(profile.get("notebooks", {})) <= files and set(profile.get("profiles", [])) <= set(study.profiles)
         for notebook in study.notebooks:
             check_overrides(notebook, study.overrides(name, notebook), study.defaults(notebook))
