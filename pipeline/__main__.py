@@ -61,7 +61,8 @@ def study_command(options: argparse.Namespace) -> None:
         if getattr(options, name):
             raise StudyError(f"{name.upper()}= is for own ratings: name their file, too, by DATASET=.")
     study = Study(ROOT)
-    refuse_unknown("PROFILE", options.profile, study.profiles)  # `store` and `verify` are commands of their own
+    known = [name for name, content in study.profiles.items() if not content.get("own")]  # these need DATASET=
+    refuse_unknown("PROFILE", options.profile, known)  # `store` and `verify` are commands of their own
     run_profile(study, options.profile, jobs_at_once, options.notebooks.split(), replace, executor)
 
 
