@@ -222,7 +222,7 @@ class RankingTask:
         return scores
 
 
-def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tuple[pd.DataFrame, Tensor, Hits]]:
+def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tuple[dict[str, np.ndarray], Tensor, Hits]]:
     """Yield, for every batch, what is known of its users, their scores (B, I) of candidates (others -inf), and their hits."""
     name = type(model).__name__
     for users in task.batches():
@@ -232,9 +232,8 @@ def _scored(model: Recommender, task: RankingTask, cutoff: int) -> Iterator[tupl
             scores = _checked(model.score(codes, told, attributes), name, (len(users), task.test.n_items))
             scores = task.candidates(scores.clone(), users)
             hits = top_hits(scores, *_pairs(task.test.binary, users), cutoff, name)
-        frame = pd.DataFrame({"user": users, "known": task.seen.user_counts[users] > 0})
-        frame["fallback"] = model.fallback(codes, told, attributes).cpu().numpy()
-        yield frame.assign(n_relevant=hits.n_relevant), scores, hits
+        known, fallback = task.seen.user_counts[users] > 0, model.fallback(codes, told, attributes).cpu().numpy()
+        yield {"user": users, "known": known, "fallback": fallback, "n_relevant": hits.n_relevant}, scores, hits
 
 
 def rank(model: Recommender, task: RankingTask) -> Ranking:
@@ -243,13 +242,13 @@ def rank(model: Recommender, task: RankingTask) -> Ranking:
     Raises StudyError where test rows were seen in training (unless allowed), for cut-offs below 1 and for scores that
     are NaN, +inf or of another shape than the users and items.
     """
-    frames, lists = [], []
+    parts, lists = [], []  # a table for each batch would scatter memory that the next one cannot use
     largest = min(max(task.cutoffs), task.test.n_items)  # a longer list holds all items
-    for frame, scores, hits in _scored(model, task, largest):
+    for known, scores, hits in _scored(model, task, largest):
         best = top_k(scores, largest, type(model).__name__).cpu().numpy()
-        frames.append(frame.assign(**_measure(task, frame["user"].to_numpy(), hits, best)))
+        parts.append(known | _measure(task, known["user"], hits, best))
         lists.append(best)
-    table = pd.concat(frames, ignore_index=True)
+    table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     order = np.argsort(table["user"].to_numpy(), kind="stable")
     return Ranking(table.iloc[order].reset_index(drop=True), np.concatenate(lists)[order], task.test.n_items)
 

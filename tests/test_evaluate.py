@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -477,3 +479,26 @@ def test_every_test_row_is_predicted_at_its_own_time_and_cold_users_by_the_fallb
     rated = rate(Clock(table=np.zeros((3, 3))).fit(train), train, test)
     assert rated["predicted"].tolist() == [7, 4, 9]
     assert rated["fallback"].tolist() == [False, True, False]
+
+
+def test_the_lists_of_many_users_are_measured_in_blocks_whose_memory_is_used_again() -> None:
+    """300,000 users and 1,000 items: all scores would take 1.2 GB, what is known of the users at the end 0.1 GB."""
+    code = (
+        "import resource, numpy as np\n"
+        "from recsys_core.evaluate import RankingTask, rank\n"
+        "from recsys_core.interactions import Interactions\n"
+        "from recsys_core.models.linear import EASE\n"
+        "n = 300_000\n"
+        "users = np.repeat(np.arange(n), 4)\n"
+        "items = ((np.random.default_rng(0).integers(0, 1000, n)[:, None] + np.arange(4) * 7) % 1000).ravel()\n"
+        "def rows(mask):\n"
+        "    k = int(mask.sum())\n"
+        "    return Interactions(users[mask], items[mask], np.ones(k, np.float32), np.zeros(k, np.int64), n, 1000)\n"
+        "test = np.tile([False, False, False, True], n)\n"
+        "model, task = EASE().fit(rows(~test)), RankingTask(rows(~test), rows(test), cutoffs=(10,))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert len(rank(model, task).users) == n\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 1.0  # GB
