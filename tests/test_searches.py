@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from pipeline.chapters import searches
+from pipeline.chapters.searches import unfinished
 from pipeline.chapters.study import ROOT
-from pipeline.chapters.tuned import FOLDER
+from pipeline.chapters.tuned import FOLDER, UNFINISHED
 
 SPACE = {"hidden_layers": {"choices": [[], [100]]}, "dropout": {"low": 0.1, "high": 0.8}}
 VALUES = [0.2, 0.25, 0.22, 0.26]
@@ -90,3 +91,14 @@ def test_the_figure_has_a_line_for_each_search() -> None:
     drawn = searches.figure(curves, families, "A title")
     assert len(drawn.axes[0].lines) == curves.shape[1] and set(curves) == set(families)
     plt.close(drawn)
+
+
+def test_a_search_that_has_not_ended_is_named_with_its_trials_and_other_seeds_are_none(tmp_path: Path) -> None:
+    folder = tmp_path / FOLDER / UNFINISHED / "tuned_widely"
+    folder.mkdir(parents=True)
+    tried = [[json.dumps([{"a": n}, seed]), value] for n, seed, value in ((1, 0, 0.2), (2, 0, 0.3), (2, 1, 0.9))]
+    lines = [json.dumps({"model": "dssm_hidden"}), *map(json.dumps, tried)]
+    (folder / "dssm_hidden.jsonl").write_text("\n".join(lines) + "\n")
+    found = unfinished(tmp_path)
+    assert found.loc["DSSM, hidden layer"].tolist() == [2, 0.3] and len(found) == 1
+    assert unfinished(tmp_path / "nowhere").empty

@@ -39,7 +39,7 @@ from optuna.trial import create_trial
 from pipeline.bench.shared_search import MADE, ended, forget, mine, n_workers, open_search, told
 from pipeline.bench.trial_log import TrialLog
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
-from pipeline.chapters.tuned import read_trials, tuned_file, tuning_folder
+from pipeline.chapters.tuned import UNFINISHED, read_trials, tuned_file, tuning_folder
 from pipeline.command import at_least_one, exit_status, is_on
 from recsys_core.content import with_title_words
 from recsys_core.datasets import MovieLens, load
@@ -55,7 +55,6 @@ from recsys_core.splits import Split
 
 N_TRIALS, N_WIDE_TRIALS = 30, 60
 N_FINALISTS, FRESH_SEEDS = 5, (1, 2, 3)
-LOGS = "unfinished"  # below the folder of searches: those that have not ended
 APART = {"tenth": 3}  # option of a split: what a search apart does not see
 Space: TypeAlias = dict[str, list[Any] | Between]
 
@@ -125,7 +124,7 @@ def searches_of(settings: str) -> dict[str, Searched]:
 
 def log_file(root: Path, name: str, settings: str) -> Path:
     """Where the trials of a search are kept until it has ended."""
-    return tuning_folder(root) / LOGS / settings.replace(" ", "_") / f"{name}.jsonl"
+    return tuning_folder(root) / UNFINISHED / settings.replace(" ", "_") / f"{name}.jsonl"
 
 
 def journal_file(root: Path, name: str, settings: str) -> Path:

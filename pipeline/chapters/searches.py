@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
 from pipeline.chapters.comparisons import named
-from pipeline.chapters.tuned import read_trials, stored_searches
+from pipeline.chapters.tuned import UNFINISHED, read_trials, searches_by_title, stored_searches, tuning_folder
 from recsys_core.models.registry import SEARCHES, Searched
 from recsys_core.models.traits import FORMS
 
@@ -29,6 +30,20 @@ def stored(root: Path, metric: str = "ndcg@10") -> Iterator[tuple[str, Searched,
         found = read_trials(root, search.name, search.settings)
         if found["metric"] == metric:
             yield title, search.searched, found
+
+
+def unfinished(root: Path) -> pd.DataFrame:
+    """Searches that were stopped and have not gone on yet: by title, how many trials they made and the best of these."""
+    titles = {(each.name, each.settings): title for title, each in searches_by_title().items()}
+    lines = {}
+    for path in sorted((tuning_folder(root) / UNFINISHED).glob("*/*.jsonl")):
+        _, *tried = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        values = [value for key, value in tried if json.loads(key)[1] == 0]  # other seeds are no trials
+        if values:
+            title = titles[path.stem, path.parent.name.replace("_", " ")]
+            lines[title] = {"trials": len(values), "best": max(values)}
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=["trials", "best"])
+    return table.astype({"trials": int}).rename_axis("search")
 
 
 def best_so_far(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
