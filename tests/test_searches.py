@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 
 from pipeline.chapters import searches
-from pipeline.chapters.searches import unfinished
+from pipeline.chapters.searches import UNFINISHED, unfinished
 from pipeline.chapters.study import ROOT
-from pipeline.chapters.tuned import FOLDER, UNFINISHED
+from pipeline.chapters.tuned import FOLDER
 
 SPACE = {"hidden_layers": {"choices": [[], [100]]}, "dropout": {"low": 0.1, "high": 0.8}}
 VALUES = [0.2, 0.25, 0.22, 0.26]

@@ -38,8 +38,9 @@ from optuna.trial import create_trial
 
 from pipeline.bench.shared_search import MADE, ended, forget, mine, n_workers, open_search, told
 from pipeline.bench.trial_log import TrialLog
+from pipeline.chapters.searches import UNFINISHED
 from pipeline.chapters.study import ROOT, THREAD_VARIABLES, TUNED, TUNED_AGAIN, TUNED_APART, TUNED_WIDELY
-from pipeline.chapters.tuned import UNFINISHED, read_trials, tuned_file, tuning_folder
+from pipeline.chapters.tuned import read_trials, tuned_file, tuning_folder
 from pipeline.command import at_least_one, exit_status, is_on
 from recsys_core.content import with_title_words
 from recsys_core.datasets import MovieLens, load

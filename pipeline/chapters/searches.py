@@ -14,10 +14,13 @@ from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
 from pipeline.chapters.comparisons import named
-from pipeline.chapters.tuned import UNFINISHED, read_trials, searches_by_title, stored_searches, tuning_folder
+from pipeline.chapters.tuned import read_trials, searches_by_title, stored_searches, tuning_folder
 from recsys_core.models.registry import SEARCHES, Searched
 from recsys_core.models.traits import FORMS
 
+UNFINISHED = (
+    "unfinished"  # below the folder of searches: the trials of those that have not ended, see `bench.trial_log`
+)
 NEAR_THE_END = 0.05  # of a range, on the scale that it was searched on
 NEAR_THE_BEST = 0.005  # NDCG@10 below the best trial, the margin within which the study calls models equivalent
 EDGES = ["search", "setting", "chosen", "tried", "end"]

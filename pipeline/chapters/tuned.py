@@ -14,7 +14,6 @@ from recsys_core.errors import StudyError
 from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 
 FOLDER = STORED / "tuning"
-UNFINISHED = "unfinished"  # below it: the trials of searches that have not ended, see `bench.trial_log`
 PARTS = {TUNED: "", TUNED_WIDELY: "wide", TUNED_APART: "apart"}  # of the folder, by what the settings are called
 COMMANDS = {TUNED: "make tune", TUNED_WIDELY: "make tune WIDE=1", TUNED_APART: "make tune APART=1"}
 for _seed, _name in enumerate(TUNED_AGAIN, start=1):
