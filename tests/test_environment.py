@@ -244,18 +244,15 @@ def test_make_passes_on_what_was_typed_spaces_and_dollars_included(tmp_path):
     words = ["--seeds=0-1", "--device=", "--dataset=/a/my own $x ratings.csv", "--", "30 ncf", "models=[a, *]  x=1"]
     assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "rerun", *words]
     assert f"--ServerApp.root_dir={folder}" in make(folder, "lab", "VENV=my $x env").stdout.splitlines()
-    done = make(folder, "study", "VENV=my $x env", "PROFILE=a b", "JOBS=$x", "REPLACE=1")
-    assert done.stdout.splitlines()[3:] == [
-        "-m",
-        "pipeline",
-        "study",
-        "--profile=a b",
-        "--notebooks=",
-        "--jobs=$x",
-        "--replace=1",
-    ]
+    own = {"DATASET": "my $x.csv", "MOVIES": "", "USERS": "u v.csv", "QUICK": "1", "TUNE": ""}
+    where = ["--executor=slurm", "--executor-args=--a 'b $x'"]
+    typed = ["PROFILE=a b", "JOBS=$x", "REPLACE=1", "EXECUTOR=slurm", "EXECUTOR_ARGS=--a 'b $x'"]
+    done = make(folder, "study", "VENV=my $x env", *typed, *[f"{name}={value}" for name, value in own.items()])
+    words = ["--profile=a b", "--notebooks=", "--jobs=$x", "--replace=1"]
+    words += [f"--{name.lower()}={value}" for name, value in own.items()]
+    assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "study", *words, *where]
     done = make(folder, "verify", "VENV=my $x env", "NOTEBOOK=30_ncf 36_neumf", "JOBS=")
-    words = ["--notebooks=30_ncf 36_neumf", "--full=", "--jobs=2"]
+    words = ["--notebooks=30_ncf 36_neumf", "--full=", "--jobs=2", "--executor=", "--executor-args="]
     assert done.stdout.splitlines()[3:] == ["-m", "pipeline", "verify", *words]
 
 
