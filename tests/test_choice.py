@@ -97,7 +97,7 @@ def test_the_words_name_the_chosen_model_its_values_and_what_is_level_with_it(ra
     assert "**EASE** has the highest NDCG@10 on validation rows" in words
     assert f"on test rows, on which nothing was chosen, it has {line['ndcg@10']:.3f}" in words
     for name in choice.equals(compared):
-        assert name in words.split("Level with it")[1].split(".")[0]
+        assert name in words.split("do not tell it apart from")[1].split(";")[0]
     assert "without another training" in words
 
 
@@ -189,3 +189,12 @@ def test_seconds_are_known_only_where_results_have_them(ran: Experiments) -> Non
     assert choice.seconds_of(ran) == {}
     ran.results = ran.results.assign(seconds=pd.Series(2.0, ran.results.index))
     assert choice.seconds_of(ran) == {"Popularity": 2.0, "EASE": 2.0, "Bias": 2.0}
+
+
+def test_models_of_ratings_are_left_out_where_these_are_no_opinions() -> None:
+    rows = random_interactions(0, 100, 100, 5000)
+    bought = replace(rows, ratings=np.ones_like(rows.ratings))
+    models = {"Popularity": Popularity(), "Bias": Bias()}
+    assert list(choice.affordable(models, rows, 10)[0]) == ["Popularity", "Bias"]
+    kept, left = choice.affordable(models, bought, 10)
+    assert list(kept) == ["Popularity"] and left == {"Bias": "It predicts ratings, and these are no opinions."}

@@ -14,7 +14,7 @@ from recsys_core.app.explorer import weights as explorer_weights
 from recsys_core.app.explorer.lists import Weights, reasons, recommend, similar
 from recsys_core.app.explorer.page import LARGEST_BYTES, as_script, film_map, page_of, payload, write_explorer
 from recsys_core.app.explorer.tables import Folded, Summed
-from recsys_core.app.explorer.weights import learn, most_watched, strongest
+from recsys_core.app.explorer.weights import MOST_PAIRS, learn, most_watched, strongest
 from recsys_core.errors import StudyError
 from recsys_core.features import encode
 from recsys_core.models import EXPLORED, MODELS
@@ -194,7 +194,7 @@ def test_a_page_of_4000_films_is_under_8_mb_and_keeps_the_strongest_neighbours_o
     write_explorer(data, tmp_path / "explorer.html")
     assert (tmp_path / "explorer.html").stat().st_size < LARGEST_BYTES
     weights = weights_of(payload_of((tmp_path / "explorer.html").read_text(encoding="utf-8")))
-    n_neighbours = 700_000 // 4000
+    n_neighbours = MOST_PAIRS // 4000
     assert len(weights.known) == 4000 and set(np.diff(weights.models[0].starts)) == {n_neighbours}
     assert [len(films) for films in recommend(weights, [0, 5, 9, 100, 2000])] == [10, 10, 10]
 

@@ -99,9 +99,12 @@ def rehearsed(model: Recommender, rows: Interactions, n_rows: int) -> tuple[int,
 def affordable(
     models: Mapping[str, Recommender], rows: Interactions, most_minutes: float
 ) -> tuple[dict[str, Recommender], dict[str, str]]:
-    """The models that fit in memory and in time, and for each of the others a sentence that says why it does not."""
+    """The models that have something to learn and fit in memory and in time, and a sentence on why for each of the others."""
     kept, left = {}, {}
     for title, model in models.items():
+        if model.own_traits.predicts_ratings and not rows.explicit:
+            left[title] = "It predicts ratings, and these are no opinions."
+            continue
         cost = estimated(model, rows)
         minutes = 2 * cost.seconds / 60  # once for the validation rows, once for the test rows
         if cost.seconds:
@@ -247,7 +250,7 @@ def in_words(
             f"{baseline}, the same list for everybody, {verb} ({theirs:.3f}; difference "
             f"{gap['difference']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."
         )
-    said.append(_level(chosen, equals(compared), seconds))
+    said.append(_level(chosen, compared, seconds))
     if below := [name for name in lines.index if lines["ndcg@10"][name] < lines["ndcg@10"].get(baseline, 0)]:
         said.append(f"Below the same list for everybody: {', '.join(below)}.")
     share = lines["coverage@10"].sort_values()
@@ -263,15 +266,21 @@ def in_words(
     return said
 
 
-def _level(chosen: str, same: Sequence[str], seconds: Mapping[str, float]) -> str:
+def _level(chosen: str, compared: Comparison, seconds: Mapping[str, float]) -> str:
+    same = equals(compared)
     if not same:
         return "No other model is level with it: it differs significantly from all of them."
-    text = f"Level with it (no significant difference over these users, so that any is as good a choice): {', '.join(same)}."
+    lines = compared.lines[compared.lines["model"].isin(same)]
+    widest = max(lines["high"].max(), -lines["low"].min())
+    text = (
+        f"These users do not tell it apart from {', '.join(same)}; differences of up to {widest:.3f} remain possible, so that other "
+        "reasons may decide between these."
+    )
     known = {name: seconds[name] for name in (chosen, *same) if name in seconds}
     quickest = min(known, key=known.__getitem__, default=chosen)
     if quickest != chosen and known[quickest] < 0.5 * known.get(chosen, 0):
         text += (
-            f" The quickest of these to train is {quickest}: {known[quickest]:,.1f} s against {known[chosen]:,.1f} s."
+            f" The quickest of them to train is {quickest}: {known[quickest]:,.1f} s against {known[chosen]:,.1f} s."
         )
     return text
 

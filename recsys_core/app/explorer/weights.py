@@ -17,7 +17,7 @@ from recsys_core.models import EXPLORED, MODELS, Recommender
 
 MOST_FILMS = 10_000  # that a page can hold, the others are those with the fewest ratings
 MOST_WHOLE = 2_000  # films of whose pairs all fit into 8 MB as text (base64 makes 4 bytes of 3)
-MOST_PAIRS = 700_000  # of a larger catalogue, those with the largest weights of each film
+MOST_PAIRS = 600_000  # of a larger catalogue, those with the largest weights of each film
 BYTES_OF_A_PAIR = 3  # its value and its column, where a table does not hold all
 
 
