@@ -273,8 +273,8 @@ def _level(chosen: str, compared: Comparison, seconds: Mapping[str, float]) -> s
     lines = compared.lines[compared.lines["model"].isin(same)]
     widest = max(lines["high"].max(), -lines["low"].min())
     text = (
-        f"These users do not tell it apart from {', '.join(same)}; differences of up to {widest:.3f} remain possible, so that other "
-        "reasons may decide between these."
+        f"These users do not tell it apart from {', '.join(same)}; differences of up to {widest:.3f} remain possible, and "
+        "other reasons may decide between these."
     )
     known = {name: seconds[name] for name in (chosen, *same) if name in seconds}
     quickest = min(known, key=known.__getitem__, default=chosen)
