@@ -12,7 +12,7 @@ import pytest
 from helpers import invented_movielens, random_interactions
 
 from pipeline.chapters import choice
-from pipeline.chapters.comparisons import each_with
+from pipeline.chapters.comparisons import BETTER, COLUMNS, UNDECIDED, WORSE, Comparison, each_with
 from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.notebook import Notebook
 from recsys_core.datasets import MovieLens
@@ -57,13 +57,51 @@ def test_validation_values_are_those_of_models_fitted_on_training_rows_alone_bes
     assert values == pytest.approx(expected) and list(values.values()) == sorted(values.values(), reverse=True)
 
 
-def test_of_a_network_the_value_is_that_of_the_epoch_that_validation_chose(tmp_path: Path) -> None:
+def test_a_network_is_validated_on_all_users_after_the_epochs_that_validation_chose(tmp_path: Path) -> None:
     found = study(tmp_path)
     split = found.splits(PROTOCOL)[0]
-    network = NCF(epochs=3, layers=(8,), device="cpu", patience=3)
-    curve = found.validated("NCF", network, split).curve
-    assert curve is not None
-    assert choice.validated(found, {"NCF": network}, split)["NCF"] == pytest.approx(curve["ndcg@10"].max())
+    network = NCF(epochs=3, layers=(8,), device="cpu", patience=3, validation_users=5)
+    epochs = found.validated("NCF", network, split).chosen["epochs"]
+    fitted = NCF(epochs=epochs, layers=(8,), device="cpu", validation_users=5).fit(split.train)
+    expected = mean_ndcg(fitted, RankingTask(split.train, split.validation, cutoffs=(10,)))
+    assert choice.validated(found, {"NCF": network}, split)["NCF"] == pytest.approx(expected)
+
+
+def lines(**verdicts: tuple[float, str]) -> Comparison:
+    """A comparison with the model "Mine": the difference and the verdict of each other one."""
+    rows = [(name, "Mine", d, d - 0.02, d + 0.02, 0.5, verdict) for name, (d, verdict) in verdicts.items()]
+    return Comparison(pd.DataFrame(rows, columns=COLUMNS), "ndcg@10", 100)
+
+
+def test_what_did_better_on_test_rows_is_named_and_a_lone_model_has_no_rivals() -> None:
+    better = choice._level("Mine", lines(EASE=(0.1, BETTER), SLIM=(-0.1, WORSE)), {})
+    assert better == "On test rows EASE did better: validation chose otherwise, and another split should decide."
+    assert choice._level("Mine", lines(EASE=(-0.1, WORSE)), {}) == "All other models are worse on these users."
+    assert choice._level("Mine", lines(), {}) == "No other model ran."
+
+
+def test_what_is_not_told_apart_is_said_with_both_sides_and_quicker_ones_only_where_time_matters() -> None:
+    level = lines(EASE=(0.01, UNDECIDED), SLIM=(-0.01, UNDECIDED), Bias=(-0.3, WORSE))
+    text = choice._level("Mine", level, {"Mine": 100.0, "EASE": 1.0})
+    assert "apart from EASE, SLIM: others may be up to 0.030 better or 0.030 worse" in text
+    assert "Of these EASE have higher values on test rows" in text and "to train is EASE: 1.0 s against 100.0 s" in text
+    assert "to train" not in choice._level("Mine", level, {"Mine": 2.0, "EASE": 0.1})
+
+
+def test_groups_by_length_count_users_once_whatever_is_named_twice_or_did_not_run(ran: Experiments) -> None:
+    split = ran.splits(PROTOCOL)[0]
+    table = choice.by_length(ran, split, ["EASE", "EASE", "Nobody"])
+    assert list(table) == ["users", "EASE"] and table["users"].sum() == len(np.unique(split.test.users))
+
+
+def test_lists_of_a_catalogue_that_is_smaller_than_a_list_can_be_timed() -> None:
+    assert choice.answering_ms(Popularity().fit(random_interactions(0, 20, 6, 60))) >= 0
+
+
+def test_one_user_with_most_of_the_rows_does_not_stop_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "MANY_ROWS", 1000)
+    monkeypatch.setattr(choice, "rehearsed", lambda model, rows, n: (4000, 2.0, 0.001))
+    assert choice.estimated(Popularity(), random_interactions(0, 100, 100, 5000)).seconds == pytest.approx(2.5 + 0.1)
 
 
 def test_groups_by_length_have_every_tested_user_once_and_their_means(ran: Experiments) -> None:
@@ -97,7 +135,7 @@ def test_the_words_name_the_chosen_model_its_values_and_what_is_level_with_it(ra
     assert "**EASE** has the highest NDCG@10 on validation rows" in words
     assert f"on test rows, on which nothing was chosen, it has {line['ndcg@10']:.3f}" in words
     for name in choice.equals(compared):
-        assert name in words.split("do not tell it apart from")[1].split(";")[0]
+        assert name in words.split("do not tell it apart from")[1].split(":")[0]
     assert "without another training" in words
 
 
@@ -112,7 +150,7 @@ def test_popularity_as_the_choice_is_called_the_same_list_for_everybody(ran: Exp
     board = ran.board("ndcg@10", "hit_ratio@10", "coverage@10", protocol=PROTOCOL, n_intervals=1)
     compared = ran.compare("ndcg@10", each_with(["EASE", "Bias"], ["Popularity"]), protocol=PROTOCOL, settings=None)
     words = " ".join(choice.in_words("Popularity", Popularity(), board, compared, {}))
-    assert "That is the same list for everybody: none of these models knows more of a user than that." in words
+    assert "That is the same list for everybody. No other model had a higher value there" in words
 
 
 @pytest.mark.parametrize(

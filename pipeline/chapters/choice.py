@@ -18,8 +18,10 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.chapters import plots
-from pipeline.chapters.comparisons import UNDECIDED, Comparison
+from pipeline.chapters.comparisons import BETTER, UNDECIDED, Comparison
 from pipeline.chapters.experiment import Experiments
+from pipeline.chapters.fits import with_chosen
+from pipeline.chapters.store import Selection
 from pipeline.chapters.study import STATED
 from recsys_core.errors import refuse_unknown
 from recsys_core.evaluate import top_k
@@ -35,7 +37,9 @@ from recsys_core.statistics import rmse_interval
 MANY_ROWS = 300_000  # from which the time of a model is estimated before it is fitted
 REHEARSED_ROWS, N_ASKED = (10_000, 30_000), 200  # users whose lists are timed
 LENGTHS = (0, 10, 30, 100)  # ratings of a user, at which groups begin
-BASELINE = "popularity"
+BASELINE, LENGTH_OF_A_LIST = "popularity", 10
+LONG_S = 60  # of training, from which a quicker model is worth a word
+FEW_USERS = 30  # tested, below which a choice is next to chance
 
 
 def candidates(study: Experiments, names: Sequence[str], settings: str, **shared: Any) -> dict[str, Recommender]:
@@ -79,6 +83,8 @@ def estimated(model: Recommender, rows: Interactions) -> Estimate:
         ]
     except DoesNotFitError as error:
         return Estimate(0.0, str(error))
+    if more == few:  # one user has them all
+        return Estimate(fit_s * len(rows) / more + rows.n_users * list_s)
     times = (len(rows) - more) / (more - few)  # as far again as from the one sample to the other
     whole_fit_s, whole_list_s = fit_s + times * max(fit_s - few_fit_s, 0), list_s + times * max(list_s - few_list_s, 0)
     return Estimate(whole_fit_s + rows.n_users * whole_list_s)
@@ -132,15 +138,15 @@ def run_all(
 
 
 def validated(study: Experiments, models: Mapping[str, Recommender], split: Split) -> dict[str, float]:
-    """NDCG@10 on validation rows by title, best first: of networks at the epoch that these chose."""
+    """NDCG@10 on validation rows by title, best first, of all users whatever a model validates on while it trains.
+
+    Of networks with the epochs that these rows chose, which is in their favour.
+    """
     found = {}
     for title, model in models.items():
-        curve = study.validated(title, model, split).curve if model.chooses else None
-        if curve is not None and "ndcg@10" in curve:
-            found[title] = float(curve["ndcg@10"].max())
-            continue
+        selection = study.validated(title, model, split) if model.chooses else Selection({})
+        fitted = with_chosen(model, selection).fit(split.train, None, 0)
         train, rows, history = split.train, split.validation, split.validation_history
-        fitted = type(model)(**model.hyperparameters).fit(train, None, 0)
         found[title] = judge_by("ndcg@10", fitted, train, rows, history).measure()
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
@@ -153,13 +159,13 @@ def equals(compared: Comparison) -> list[str]:
 
 def by_length(study: Experiments, split: Split, models: Sequence[str], metric: str = "ndcg@10") -> pd.DataFrame:
     """Mean of a metric by how many ratings of a user a model may read: a row a group, with its users, a column a model."""
+    models = [name for name in dict.fromkeys(models) if name in set(study.users["model"])]
     users = study.users[study.users["model"].isin(models)]
     known = split.refit.user_counts[users["user"].to_numpy()]
     at = np.searchsorted(LENGTHS, known, side="right") - 1
     names = [f"{low} to {high - 1}" for low, high in pairwise(LENGTHS)] + [f"{LENGTHS[-1]} and more"]
     table = users.assign(group=at).pivot_table(index="group", columns="model", values=metric, aggfunc="mean")
-    sizes = pd.Series(at).groupby(at).size() // max(len(models), 1)
-    table.insert(0, "users", sizes.reindex(table.index))
+    table.insert(0, "users", users.groupby(at)["user"].nunique().reindex(table.index))
     return table[["users", *[name for name in models if name in table]]].rename(index=dict(enumerate(names)))
 
 
@@ -169,7 +175,8 @@ def answering_ms(model: Recommender, n_users: int = 50, k: int = 10) -> float:
     taken = []
     for user in users:
         start = perf_counter()
-        top_k(model.score(torch.tensor([int(user)])).cpu(), k, type(model).__name__)
+        scores = model.score(torch.tensor([int(user)])).cpu()
+        top_k(scores, min(k, scores.shape[1]), type(model).__name__)
         taken.append(1000 * (perf_counter() - start))
     return float(np.median(taken))
 
@@ -208,20 +215,34 @@ def warnings_of(study: Experiments, split: Split) -> list[str]:
     """What readers have to know before they believe a number, a sentence each; none where there is nothing."""
     rows, said = study.rows, []
     tested = len(np.unique(split.test.users))
-    if tested < 100:
+    if tested < FEW_USERS:
+        said.append(
+            f"Only {tested:,} users are tested: hardly any difference could be significant, and the choice is next to chance."
+        )
+    elif tested < 100:
         said.append(f"Only {tested:,} users are tested: intervals are wide, and most differences cannot be seen.")
+    unrated = rows.n_items - split.refit.user_counts[np.unique(split.test.users)]
+    if np.median(unrated) <= 2 * LENGTH_OF_A_LIST:
+        said.append(
+            f"Half of the users have {np.median(unrated):.0f} items or fewer that they have not rated: a list of "
+            f"{LENGTH_OF_A_LIST} holds most of these whatever the model, so that hits and coverage say nothing."
+        )
     if left := int((rows.user_counts > 0).sum()) - tested:
         said.append(f"{left:,} users have too few ratings to be tested: what is said holds for the other {tested:,}.")
     if (single := float((rows.user_counts == 1).mean())) > 0.2:
         said.append(f"{single:.0%} of the users have one rating alone: no model that knows them by it can do much.")
     if not study.data.explicit:
         said.append("There are no opinions: what is learnt and tested is what people choose, not what they like.")
+    else:
+        said.append(
+            "A test item counts whatever its rating: lists are tested for what people rate, not for what they like."
+        )
     ties = pd.DataFrame({"user": rows.users, "time": rows.times})
     if not has_times(study.data.ratings):
-        said.append("There are no times: nothing can be said about what comes next, nor about change.")
+        said.append("There are no times: nothing is said about what comes next, nor about change.")
     elif (tied := float(ties.duplicated(keep=False).mean())) > 0.3:
         said.append(
-            f"{tied:.0%} of the ratings have the very second of another one of the same user: their order is that of the file."
+            f"{tied:.0%} of the ratings have the time stamp of another one of the same user; of these the file's order counts."
         )
     if rows.n_items < 100:
         said.append(f"There are {rows.n_items:,} items: a list of 10 shows {min(10 / rows.n_items, 1):.0%} of them.")
@@ -237,11 +258,13 @@ def in_words(
     low, high = line["ndcg@10 low"], line["ndcg@10 high"]
     said = [
         f"**{chosen}** has the highest NDCG@10 on validation rows; on test rows, on which nothing was chosen, it has "
-        f"{line['ndcg@10']:.3f} ({low:.3f} to {high:.3f} over users), and {line['hit_ratio@10']:.0%} of the users find "
-        f"something in a list of 10 that they chose."
+        f"{line['ndcg@10']:.3f} ({low:.3f} to {high:.3f} over users), and {line['hit_ratio@10']:.0%} of the tested "
+        f"users have one of their test items in a list of 10."
     ]
     if chosen == baseline:
-        said.append("That is the same list for everybody: none of these models knows more of a user than that.")
+        said.append(
+            "That is the same list for everybody. No other model had a higher value there, which is no proof that none is better."
+        )
     elif baseline in lines.index:
         gap, theirs = compared.line(baseline, chosen), lines["ndcg@10"][baseline]
         verdict = str(gap["verdict"])
@@ -250,9 +273,11 @@ def in_words(
             f"{baseline}, the same list for everybody, {verb} ({theirs:.3f}; difference "
             f"{gap['difference']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."
         )
+        if verdict == UNDECIDED:
+            said.append("Nothing here shows that a personal list is better than the same list for everybody.")
     said.append(_level(chosen, compared, seconds))
     if below := [name for name in lines.index if lines["ndcg@10"][name] < lines["ndcg@10"].get(baseline, 0)]:
-        said.append(f"Below the same list for everybody: {', '.join(below)}.")
+        said.append(f"On average below the same list for everybody (not tested): {', '.join(below)}.")
     share = lines["coverage@10"].sort_values()
     most, widest = share.iloc[-1], share.index[-1]
     said.append(
@@ -267,18 +292,26 @@ def in_words(
 
 
 def _level(chosen: str, compared: Comparison, seconds: Mapping[str, float]) -> str:
+    lines = compared.lines
+    if lines.empty:
+        return "No other model ran."
+    if better := [str(name) for name in lines.loc[lines["verdict"] == BETTER, "model"]]:
+        return (
+            f"On test rows {', '.join(better)} did better: validation chose otherwise, and another split should decide."
+        )
     same = equals(compared)
     if not same:
-        return "No other model is level with it: it differs significantly from all of them."
-    lines = compared.lines[compared.lines["model"].isin(same)]
-    widest = max(lines["high"].max(), -lines["low"].min())
+        return "All other models are worse on these users."
+    of_same = lines[lines["model"].isin(same)]
     text = (
-        f"These users do not tell it apart from {', '.join(same)}; differences of up to {widest:.3f} remain possible, and "
-        "other reasons may decide between these."
+        f"These users do not tell it apart from {', '.join(same)}: others may be up to {max(of_same['high'].max(), 0):.3f} better "
+        f"or {max(-of_same['low'].min(), 0):.3f} worse (95 % intervals of single pairs), and other reasons may decide."
     )
+    if higher := of_same.loc[of_same["difference"] > 0, "model"].tolist():
+        text += f" Of these {', '.join(higher)} have higher values on test rows; to take one for that would be to choose there."
     known = {name: seconds[name] for name in (chosen, *same) if name in seconds}
     quickest = min(known, key=known.__getitem__, default=chosen)
-    if quickest != chosen and known[quickest] < 0.5 * known.get(chosen, 0):
+    if known.get(chosen, 0) > LONG_S and known[quickest] < 0.5 * known[chosen]:
         text += (
             f" The quickest of them to train is {quickest}: {known[quickest]:,.1f} s against {known[chosen]:,.1f} s."
         )

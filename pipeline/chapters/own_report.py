@@ -37,7 +37,11 @@ class OwnReport:
         others = ", ".join(f"{title} {value:.3f}" for title, value in validated.iloc[1:4].items())
         text = "\n\n".join(words)
         chose = f"On validation rows {chosen} has {validated[chosen]:.3f}; next are {others}." if others else ""
-        shown = self.report.add(f"## The answer\n\n{text}\n\n{chose}")
+        what = (
+            "NDCG@10 is 1 where the items that were held back head the list, and 0 where none is among its first ten. Validation "
+            "rows are a tenth of each user's ratings that choose, test rows another tenth that only measures."
+        )
+        shown = self.report.add(f"## The answer\n\n{text}\n\n{chose}\n\n{what}")
         lines = [f"- {note}" for note in (*self.study.data.notes, *self.warnings)]
         self.report.add("## What is in the data\n\n" + "\n".join(lines))
         table = pd.DataFrame({"what": list(self.facts), "value": [f"{value:,}" for value in self.facts.values()]})
@@ -63,13 +67,17 @@ class OwnReport:
         self.report.table(board[["model", *columns]].rename(columns=columns), "Lists of ten, the best first.", "board")
         self.report.figure(figure, "NDCG@10 with 95% intervals over users.", "NDCG@10 by model")
         table = compared.table().drop(columns="verdict").assign(verdict=compared.table()["verdict"])
-        caption = "Differences from the chosen model, with p of a permutation test adjusted by Holm's method."
+        caption = (
+            "Differences from the chosen model. Intervals are of one pair each, not adjusted; p is that of a permutation test, "
+            "made stricter for the number of pairs (Holm), and verdicts follow p."
+        )
         return self.report.table(table, caption, "differences")
 
     def people(self, lengths: pd.DataFrame) -> Markdown:
         """What the lists are worth to users with few and with many ratings."""
         table = lengths.rename_axis("ratings").reset_index()
-        return self.report.table(table, "NDCG@10 by how many ratings of a user a model may read.", "lengths")
+        caption = "NDCG@10 by how many ratings of a user a model may read; groups of few users are mostly chance."
+        return self.report.table(table, caption, "lengths")
 
     def errors(self, errors: pd.DataFrame) -> Markdown:
         """Errors of predicted ratings, where there are opinions."""
@@ -87,11 +95,13 @@ class OwnReport:
         table["numbers learnt"] = ["" if pd.isna(rows[name]) else f"{rows[name]:,}" for name in seconds]
         self.report.add(f"## What they cost\n\nOne list by {chosen} takes {milliseconds:,.1f} ms on this machine.")
         self.report.table(table.sort_values("seconds of training"), "Processor time of one training.", "costs", 1)
+        n_seeds = len(self.study.notebook.parameters["seeds"])
         self.report.add("## What was left out\n\n" + self._left_out())
         self.report.add(
             "## What this does not show\n\n"
-            "- There is one way to split, and one seed where a chapter names one: where two models are close, others can turn "
-            "them round.\n"
+            f"- There is one way to split, and models that draw at random have {n_seeds} seed{'s' if n_seeds > 1 else ''}: another "
+            "split or seed can turn models round that are close. The saved model is that of the first seed; neither intervals nor "
+            "p know of the chance in training.\n"
             "- Random test rows ask what people chose, not what a list would have made them choose, and they let models look at "
             "ratings that came later. A test with users is the only one of a system in use.\n"
             f"- {self._settings()}"
@@ -132,12 +142,13 @@ def save_choice(report: OwnReport, model: Recommender, chosen: str) -> str:
     fitted = with_chosen(model, selection).fit(study.rows, None, 0)
     folder = notebook.output / "model"
     save_model(folder, fitted, study.data, study.vocabulary)
-    place, user = notebook.final(folder), study.vocabulary.user_ids[0]
+    place, user = notebook.final(folder), study.vocabulary.user_ids[:1].tolist()[0]
+    k = min(10, study.rows.n_items)
     line = f"python -m recsys_core recommend --model {shlex.quote(str(place))}"
     saved = (
         f"{chosen}, fitted on all ratings, is saved in `{place}`:\n\n```\n{line} --user {shlex.quote(str(user))}\n"
         f"{line} --all-users lists.parquet\n```\n\nor in Python:\n\n```\nfrom recsys_core.app.saved import SavedModel\n"
-        f"saved = SavedModel.open({str(place)!r})\nsaved.recommend({user!r}, k=10)\n```\n\n{_explorer(study)}"
+        f"saved = SavedModel.open({str(place)!r})\nsaved.recommend({user!r}, k={k})\n```\n\n{_explorer(study)}"
     )
     report.finish(saved, choice.seconds_of(study), choice.answering_ms(fitted), chosen)
     return f"The report is {notebook.final(notebook.output / 'report.html')}, the model is in {place}."
