@@ -270,7 +270,7 @@ def test_ratings_of_which_none_can_be_tested_are_refused_before_anything_runs(
 
     monkeypatch.setattr(own_module, "run_profile", never)
     ratings = ratings_file(tmp_path / "once", text="1,1,4,100\n1,2,4,100\n2,1,3,100\n")
-    with pytest.raises(StudyError, match=r"No user of .*ratings.csv has the 3 ratings that a test needs"):
+    with pytest.raises(StudyError, match=r"In .*ratings.csv no users with 3 ratings or more can be tested"):
         run_own(project, Given(str(ratings)), 1)
 
 

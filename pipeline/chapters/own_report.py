@@ -88,12 +88,13 @@ class OwnReport:
         self.report.add("## Ratings\n\nHow far predictions are from what people gave, in the unit of the data.")
         return self.report.table(errors, "Errors of predicted ratings, the least first.", "errors")
 
-    def finish(self, saved: str, seconds: Mapping[str, float], milliseconds: float, chosen: str) -> Markdown:
+    def finish(self, saved: str, seconds: Mapping[str, float], milliseconds: float | None, chosen: str) -> Markdown:
         """What models cost, what was left out, what this does not show, how to use the model; writes the report."""
         rows = self.study.results.drop_duplicates("model").set_index("model")["parameters"]
         table = pd.DataFrame({"model": list(seconds), "seconds of training": list(seconds.values())})
         table["numbers learnt"] = ["" if pd.isna(rows[name]) else f"{rows[name]:,}" for name in seconds]
-        self.report.add(f"## What they cost\n\nOne list by {chosen} takes {milliseconds:,.1f} ms on this machine.")
+        quick = "" if milliseconds is None else f"One list by {chosen} takes {milliseconds:,.1f} ms on this machine."
+        self.report.add(f"## What they cost\n\n{quick}")
         self.report.table(table.sort_values("seconds of training"), "Processor time of one training.", "costs", 1)
         n_seeds = len(self.study.notebook.parameters["seeds"])
         self.report.add("## What was left out\n\n" + self._left_out())
@@ -139,7 +140,16 @@ def save_choice(report: OwnReport, model: Recommender, chosen: str) -> str:
     study, notebook = report.study, report.study.notebook
     split = study.splits("random-80-10-10")[0]
     selection = study.validated(chosen, model, split)
-    fitted = with_chosen(model, selection).fit(study.rows, None, 0)
+    try:
+        fitted = with_chosen(model, selection).fit(study.rows, None, 0)
+    except StudyError as error:  # such as that everybody has seen everything
+        report.finish(
+            f"{chosen} cannot be fitted on all ratings, and no model is saved: {error}",
+            choice.seconds_of(study),
+            None,
+            chosen,
+        )
+        return f"No model is saved: {error}"
     folder = notebook.output / "model"
     save_model(folder, fitted, study.data, study.vocabulary)
     place, user = notebook.final(folder), study.vocabulary.user_ids[:1].tolist()[0]

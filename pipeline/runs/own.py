@@ -25,6 +25,7 @@ from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
 from recsys_core.releases.own import N_TO_BE_ASKED, has_times
 
+LEAST_USERS = 2  # with ratings enough to be tested
 CHOICE = "54_choice"  # the chapter that writes the report
 COMMON_NAMES = ("ratings", "data", "export", "interactions", "train")  # of files, which say nothing of what is in them
 LACKING = {
@@ -61,9 +62,11 @@ def run_own(root: Path, given: Given, jobs_at_once: int, executor: Executor = LO
     folder = root / RUNS / name
     data = described(folder, files)
     print(*data.notes, sep="\n", flush=True)
-    if not (data.ratings["user_id"].value_counts() >= N_TO_BE_ASKED).any():
+    n_users = int((data.ratings["user_id"].value_counts() >= N_TO_BE_ASKED).sum())
+    if n_users < LEAST_USERS:
         raise StudyError(
-            f"No user of {given.dataset} has the {N_TO_BE_ASKED} ratings that a test needs: nothing can be compared on these data."
+            f"In {given.dataset} {n_users or 'no'} user{'s' * (n_users != 1)} with {N_TO_BE_ASKED} ratings or more can be tested, "
+            f"and models learn from what people have in common: a comparison needs {LEAST_USERS} of them at least."
         )
     write_if_changed(folder / FILES_SHA256, digest_of(files))
     profile = profile_of(Study(root), data, given, str(folder / f"{name}.yaml"))
