@@ -236,3 +236,12 @@ def test_models_of_ratings_are_left_out_where_these_are_no_opinions() -> None:
     assert list(choice.affordable(models, rows, 10)[0]) == ["Popularity", "Bias"]
     kept, left = choice.affordable(models, bought, 10)
     assert list(kept) == ["Popularity"] and left == {"Bias": "It predicts ratings, and these are no opinions."}
+
+
+def test_every_seed_of_a_model_that_draws_counts_in_its_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "estimated", lambda model, rows: choice.Estimate(60.0))
+    rows, network = random_interactions(0, 100, 100, 5000), NCF(epochs=3, device="cpu")
+    models = {"EASE": EASE(), "NCF": network}
+    assert list(choice.affordable(models, rows, 2.5, 3)[0]) == ["EASE"]  # 2 minutes, and 5 of the network
+    assert list(choice.affordable(models, rows, 5.5, 3)[0]) == ["EASE", "NCF"]
+    assert choice.affordable(models, rows, 2.5, 1)[1]["NCF"].startswith("It would take about 3 minutes")

@@ -307,22 +307,27 @@ def test_what_a_search_found_is_scored_again_with_seeds_that_chose_nothing(
     assert not capsys.readouterr().out
 
 
-def test_a_search_that_is_stopped_goes_on_after_its_last_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tune.tune(tmp_path / "whole", ["svd"], "invented", n_trials=4)
-    original, fitted = tune.validated, []
+def stopped_after(monkeypatch: pytest.MonkeyPatch, n_fits: int) -> list[Any]:
+    """What is fitted from now on; after so many fits there is one interruption."""
+    original, fitted, interrupted = tune.validated, [], []
 
     def counted(*given: Any) -> float:
-        if len(fitted) == 3 and stop:
+        if len(fitted) == n_fits and not interrupted:
+            interrupted.append(True)
             raise KeyboardInterrupt
         fitted.append(given)
         return original(*given)
 
     monkeypatch.setattr(tune, "validated", counted)
-    stop = True
+    return fitted
+
+
+def test_a_search_that_is_stopped_goes_on_after_its_last_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune.tune(tmp_path / "whole", ["svd"], "invented", n_trials=4)
+    fitted = stopped_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         tune.tune(tmp_path, ["svd"], "invented", n_trials=4)
     assert tune.log_file(tmp_path, "svd", TUNED).exists() and not tuned_file(tmp_path, "svd").exists()
-    stop = False
     tune.tune(tmp_path, ["svd"], "invented", n_trials=4)
     assert len(fitted) == 4 + len(tune.FRESH_SEEDS)
     assert tuned_file(tmp_path, "svd").read_bytes() == tuned_file(tmp_path / "whole", "svd").read_bytes()
@@ -410,18 +415,8 @@ def test_two_processes_make_the_trials_of_one_search_together(tmp_path: Path) ->
 def test_who_joins_after_another_was_killed_goes_on_with_what_it_has_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, fitted = tune.validated, []
-
-    def counted(*given: Any) -> float:
-        if len(fitted) == 3 and stop:
-            raise KeyboardInterrupt
-        fitted.append(given)
-        return original(*given)
-
-    monkeypatch.setattr(tune, "validated", counted)
-    stop = True
+    fitted = stopped_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         tune.tune(tmp_path, ["bias"], "invented", n_trials=5, shared=True)
-    stop = False
     tune.tune(tmp_path, ["bias"], "invented", n_trials=5, shared=True)
     assert len(fitted) == 5 == len(read_trials(tmp_path, "bias")["trials"])

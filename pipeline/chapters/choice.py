@@ -103,16 +103,20 @@ def rehearsed(model: Recommender, rows: Interactions, n_rows: int) -> tuple[int,
 
 
 def affordable(
-    models: Mapping[str, Recommender], rows: Interactions, most_minutes: float
+    models: Mapping[str, Recommender], rows: Interactions, most_minutes: float, n_seeds: int = 1
 ) -> tuple[dict[str, Recommender], dict[str, str]]:
-    """The models that have something to learn and fit in memory and in time, and a sentence on why for each of the others."""
+    """The models that have something to learn and fit in memory and in time, and a sentence on why for each of the others.
+
+    A model is fitted once to be validated, once more where validation rows choose its epochs, and then with each seed if it draws.
+    """
     kept, left = {}, {}
     for title, model in models.items():
         if model.own_traits.predicts_ratings and not rows.explicit:
             left[title] = "It predicts ratings, and these are no opinions."
             continue
         cost = estimated(model, rows)
-        minutes = 2 * cost.seconds / 60  # once for the validation rows, once for the test rows
+        n_fits = 1 + int(model.chooses) + (n_seeds if model.own_traits.stochastic else 1)
+        minutes = n_fits * cost.seconds / 60
         if cost.seconds:
             print(f"{title}: about {minutes:,.1f} minutes", flush=True)
         if cost.why:
