@@ -144,6 +144,23 @@ def test_a_study_of_own_ratings_is_a_profile_with_a_folder_and_a_store_to_itself
     assert tuned_file(folder, "ease") == folder / "stored/tuning/ease.json"
 
 
+def test_all_models_are_searched_on_the_rows_on_which_the_choice_is_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(project, "/somewhere/books.yaml")
+    asked: list[list[str]] = []
+
+    def noted(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, len(asked) - 1)
+
+    monkeypatch.setattr(subprocess, "run", noted)
+    own_module.search(Study(project), "books", 7, 1)
+    assert {"--protocol=random-80-10-10", "--trials=7", "svd", "ease"} <= {*asked[0]} and "popularity" not in asked[0]
+    with pytest.raises(StudyError, match="The search on books failed"):
+        own_module.search(Study(project), "books", 7, 1)
+
+
 def test_a_damaged_profile_of_own_ratings_is_named(project: Path) -> None:
     (own(project, "x") / OWN).write_text("like: nothing\n")
     with pytest.raises(StudyError, match=r"books/profile.yaml is damaged .*delete its folder"):

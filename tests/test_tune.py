@@ -89,22 +89,26 @@ def test_the_first_trial_is_the_stated_one_and_the_best_is_the_lowest_error() ->
     assert (found["metric"], found["value"], found["best"]) == ("rmse", best["value"], best["settings"])
 
 
-def test_the_value_of_a_trial_is_the_error_on_the_validation_rows_of_the_first_fold() -> None:
-    split = make_split("rating-5fold", encode(invented_movielens())[0])
-    assert split.variant == "fold=1"
-    trial = tune.search("bias", "invented", 2, "cpu")["trials"][1]
+@pytest.mark.parametrize(("protocol", "split_by"), [("", "rating-5fold"), ("random-80-10-10", "random-80-10-10")])
+def test_the_value_of_a_trial_is_the_error_on_the_validation_rows_of_the_split(protocol: str, split_by: str) -> None:
+    split = make_split(split_by, encode(invented_movielens())[0])
+    assert split.variant in ("", "fold=1")
+    found = tune.search("bias", "invented", 2, "cpu", protocol=protocol)
+    trial = found["trials"][1]
+    assert found["protocol"] == split_by
     rated = evaluate.rate(Bias(**trial["settings"]).fit(split.train), split.train, split.validation)
     assert trial["value"] == pytest.approx(np.sqrt(rated["squared_error"].mean()), abs=1e-6)
 
 
+@pytest.mark.parametrize("protocol", ["", "random-80-10-10"])
 @pytest.mark.parametrize("name", ["bias", "svd"])
-def test_the_search_never_reads_test_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_never_reads_test_rows(name: str, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_too_early(_: Split) -> None:
         raise AssertionError("test was read")
 
     for rows in ("test", "test_history", "refit"):
         monkeypatch.setattr(Split, rows, property(read_too_early))
-    assert len(tune.search(name, "invented", 2, "cpu")["trials"]) == 2
+    assert len(tune.search(name, "invented", 2, "cpu", protocol=protocol)["trials"]) == 2
 
 
 def test_settings_that_all_trials_share_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

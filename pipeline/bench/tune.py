@@ -75,6 +75,11 @@ def protocol_of(kind: type[Recommender]) -> str:
     return "loo-full" if kind.traits.sequential else "random-80-10-10"
 
 
+def metric_of(kind: type[Recommender]) -> str:
+    """The metric that a search of this model is judged by."""
+    return "rmse" if kind.traits.predicts_ratings else "ndcg@10"
+
+
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """What Optuna draws each setting from; it can hold text, but no layers, so that the values of a list are JSON."""
     return {name: _distribution(span) for name, span in space.items()}
@@ -115,7 +120,7 @@ def validated(model: Recommender, split: Split, seed: int = 0) -> float:
     """Fit on the training rows and return the metric on the validation rows; of models that iterate, at their best epoch."""
     train, rows, history = split.train, split.validation, split.validation_history
     model.fit(train, rows, seed, history, judge=judge)
-    return judge_by(PROTOCOLS[split.protocol].validation, model, train, rows, history).measure()
+    return judge_by(metric_of(type(model)), model, train, rows, history).measure()
 
 
 def searches_of(settings: str) -> dict[str, Searched]:
@@ -142,18 +147,20 @@ def search(
     earlier: Sequence[Trial] = (),
     root: Path | None = None,
     shared: bool = False,
+    protocol: str = "",
 ) -> dict[str, Any]:
     """Run all trials of a model and return what is stored; settings and values are rounded to 6 digits before they are used.
 
     `earlier` are trials with the same fixed settings, which count as made where they lie in the space. A wide search begins with
     the stated settings and ends with its finalists, see `_finals`. Below `root` trials are kept until the search is stored, in a
-    journal where the search is `shared` with other processes.
+    journal where the search is `shared` with other processes. `protocol` is that whose validation rows judge ("": `protocol_of`).
     """
     searched, wide = searches_of(settings)[name], settings == TUNED_WIDELY
     kind, space = searched.kind, searched.space
     data = load(dataset)
-    measure = _measuring(searched, data, device, settings)
-    labels = _labels(searched, data.sha256, n_trials)
+    protocol = protocol or protocol_of(kind)
+    measure = _measuring(searched, data, device, protocol, **(APART if settings == TUNED_APART else {}))
+    labels = _labels(searched, data.sha256, n_trials, protocol)
     named = labels | {"n_trials": None}
     log = TrialLog(log_file(root, name, settings), named) if root and not shared else None
     journal = journal_file(root, name, settings) if root and shared else None
@@ -161,7 +168,7 @@ def search(
     def value_of(tried: dict[str, Any], seed: int = 0) -> float:
         return log.value(tried, seed, partial(measure, tried, seed)) if log else measure(tried, seed)
 
-    metric = PROTOCOLS[protocol_of(kind)].validation
+    metric = metric_of(kind)
     least = metric == "rmse"
     start = {key: getattr(kind(), key) for key in space}
     made = [Trial(value_of(start), _in_json(start))] if wide else []
@@ -180,13 +187,13 @@ def search(
 
 
 def _measuring(
-    searched: Searched, data: MovieLens, device: str, settings: str
+    searched: Searched, data: MovieLens, device: str, protocol: str, **options: int
 ) -> Callable[[dict[str, Any], int], float]:
-    """What gives the value, on validation rows, of settings that are tried and a seed."""
+    """What gives the value, on validation rows of a split with these options, of settings that are tried and a seed."""
     kind, rows = searched.kind, encode(data)[0]
     if kind.title_words:
         rows = with_title_words(rows, data, kind.title_words)
-    split = make_split(protocol_of(kind), rows, **(APART if settings == TUNED_APART else {}))
+    split = make_split(protocol, rows, **options)
     shared = searched.fixed | ({"device": device} if "device" in kind.__dataclass_fields__ else {})  # type: ignore[attr-defined]
 
     def measure(tried: dict[str, Any], seed: int) -> float:
@@ -242,11 +249,11 @@ def _finals(
     return {"best": trials[winner].settings, "value": round(means[winner], 6), "again": again}
 
 
-def _labels(searched: Searched, data_sha256: str, n_trials: int) -> dict[str, Any]:
+def _labels(searched: Searched, data_sha256: str, n_trials: int, protocol: str) -> dict[str, Any]:
     """What names a search in its file; a space is written as `choices`, or as `low` and `high`, with `log` where it is drawn so."""
     labels = {
         "model": searched.name,
-        "protocol": protocol_of(searched.kind),
+        "protocol": protocol,
         "fixed": searched.fixed,
         "space": {key: _span(span) for key, span in searched.space.items()},
         "n_trials": n_trials,
@@ -270,11 +277,14 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def is_stored(root: Path, name: str, data_sha256: str, n_trials: int, settings: str = TUNED) -> bool:
+def is_stored(
+    root: Path, name: str, data_sha256: str, n_trials: int, settings: str = TUNED, protocol: str = ""
+) -> bool:
     """Whether this very search is stored: same space, fixed settings, protocol, data and number of trials."""
     if not tuned_file(root, name, settings).exists():
         return False
-    labels = _labels(searches_of(settings)[name], data_sha256, n_trials)
+    searched = searches_of(settings)[name]
+    labels = _labels(searched, data_sha256, n_trials, protocol or protocol_of(searched.kind))
     return labels.items() <= read_trials(root, name, settings).items()
 
 
@@ -299,14 +309,16 @@ def tune(
     device: str = "cpu",
     settings: str = TUNED,
     shared: bool = False,
+    protocol: str = "",
 ) -> None:
     """Search every named model, `jobs` side by side, and store each as soon as it is done; what is stored already is skipped.
 
-    Where searches are `shared`, others may be at work on the same ones; who ends one first stores it.
+    Where searches are `shared`, others may be at work on the same ones; who ends one first stores it. A `protocol` is that of all.
 
     Raises:
-        StudyError: a model without a search space; one that is not searched on the split that can be set apart.
+        StudyError: an unknown protocol; a model without a search space, or not searched on the split that can be set apart.
     """
+    refuse_unknown("PROTOCOL", [protocol], ["", *PROTOCOLS])
     searches = searches_of(settings)
     number = n_trials or (N_WIDE_TRIALS if settings == TUNED_WIDELY else N_TRIALS)
     if settings == TUNED_APART:
@@ -317,20 +329,19 @@ def tune(
     chosen = list(names) or sorted(searches)
     refuse_unknown("MODELS", chosen, searches)
     sha256 = load(dataset).sha256
-    missing = [name for name in chosen if not is_stored(root, name, sha256, number, settings)]
+    missing = [name for name in chosen if not is_stored(root, name, sha256, number, settings, protocol)]
     for name in (name for name in chosen if name not in missing):
         file = tuned_file(root, name, settings).relative_to(root)
         print(f"{name}: stored already; remove {file} to search again", flush=True)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_quiet) as pool:
-        run = partial(
-            search, dataset=dataset, n_trials=number, device=device, settings=settings, root=root, shared=shared
-        )
+        where = partial(search, root=root, shared=shared, protocol=protocol)
+        run = partial(where, dataset=dataset, n_trials=number, device=device, settings=settings)
         made = {name: earlier_trials(root, name) if settings == TUNED_WIDELY else [] for name in missing}
         for done in as_completed([pool.submit(run, name, earlier=made[name]) for name in missing]):
             found = done.result()
-            if not (shared and is_stored(root, found["model"], sha256, number, settings)):
+            if not (shared and is_stored(root, found["model"], sha256, number, settings, protocol)):
                 _store(root, found, settings)
             log_file(root, found["model"], settings).unlink(missing_ok=True)
             forget(journal_file(root, found["model"], settings))
@@ -347,7 +358,7 @@ def add_fresh(root: Path, names: Iterable[str], dataset: str = "ml-100k", device
         found = read_trials(root, name)
         if "fresh" in found or not SEARCHES[name].kind.traits.stochastic:
             continue
-        measure, trials = _measuring(SEARCHES[name], data, device, TUNED), found.pop("trials")
+        measure, trials = _measuring(SEARCHES[name], data, device, found["protocol"]), found.pop("trials")
         found |= {"fresh": [measure(found["best"], seed) for seed in FRESH_SEEDS], "trials": trials}
         _store(root, found, TUNED)
         print(f"{name}: {found['metric']} {found['value']:.4f}, with fresh seeds {found['fresh']}", flush=True)
@@ -389,6 +400,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--apart", default="", help="1: without the tenth that another split tests")
     parser.add_argument("--sampler", default="", help="1 or 2: with another seed of the sampler")
     parser.add_argument("--journal", default="", help="1: share searches with other processes that do the same")
+    parser.add_argument("--protocol", default="", help="judge all on validation rows of this; not given: by the model")
     parser.add_argument("--fresh", default="", help="1: score what is stored again with seeds that chose nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the project, or the folder of a study of own data")
     parser.add_argument("--jobs", default="2", help="searches side by side")
@@ -402,7 +414,8 @@ def main(arguments: list[str] | None = None) -> int:
             return add_fresh(options.root, options.models, options.dataset, options.device)
         settings = _asked(options.wide, options.apart, options.sampler)
         shared = is_on("JOURNAL", options.journal)
-        tune(options.root, options.models, options.dataset, trials, jobs, options.device, settings, shared)
+        where = {"settings": settings, "shared": shared, "protocol": options.protocol}
+        tune(options.root, options.models, options.dataset, trials, jobs, options.device, **where)
 
     return exit_status(search_all, "stopped; the same command continues from here")
 

@@ -116,11 +116,7 @@ class OwnReport:
     def _settings(self) -> str:
         if self.study.notebook.parameters["settings"] == STATED:
             return "Settings are those that papers state: `TUNE=30` searches them on these ratings, and may change the order."
-        return (
-            "Settings were searched on validation rows of these ratings; another search could find others. Those of models that "
-            "predict ratings were searched on rows of another split, of which some are test rows here: their errors are too small "
-            "by what that is worth."
-        )
+        return "Settings were searched on the validation rows, which also chose among the models: another search could find others."
 
     def _left_out(self) -> str:
         models = [f"- {title}: {why}" for title, why in self.left_out.items()]

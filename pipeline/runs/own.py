@@ -164,7 +164,7 @@ def profile_of(study: Study, data: MovieLens, given: Given, dataset: str) -> dic
 
 
 def search(study: Study, name: str, trials: int, jobs_at_once: int) -> None:
-    """Search settings of the models that the chapter compares, on these data; what is stored is not searched again.
+    """Search settings of the models that the chapter compares, on its validation rows; what is stored is not searched again.
 
     Raises StudyError where the search fails.
     """
@@ -173,7 +173,8 @@ def search(study: Study, name: str, trials: int, jobs_at_once: int) -> None:
 
     models = [model for model in parameters["models"] if model in SEARCHES]
     folder = study.root / RUNS / name
-    options = [f"--dataset={parameters['dataset']}", f"--root={folder}", f"--trials={trials}", f"--jobs={jobs_at_once}"]
+    options = [f"--{each}={parameters[each]}" for each in ("dataset", "protocol")]
+    options += [f"--root={folder}", f"--trials={trials}", f"--jobs={jobs_at_once}"]
     with alone(study.root):
         command = [sys.executable, "-m", "pipeline.bench.tune", *options, *models]
         if subprocess.run(command, cwd=study.root, env=child_environment(study.root), check=False).returncode:
