@@ -170,6 +170,15 @@ def test_what_makes_a_number_mean_less_is_said(change: dict[str, Any], said: str
     assert any("There are no times" in each for each in warnings)  # seconds of 1970 are places in a file
 
 
+@pytest.mark.parametrize(("n_users", "said"), [(5, "(p is 0.062 at least"), (12, "significant, and the choice")])
+def test_how_little_a_few_users_can_show_is_said(n_users: int, said: str, tmp_path: Path) -> None:
+    data = invented_movielens()
+    few = data.ratings[data.ratings["user_id"].isin(data.ratings["user_id"].unique()[:n_users])].reset_index(drop=True)
+    found = study(tmp_path, replace(data, ratings=few))
+    warnings = choice.warnings_of(found, found.splits(PROTOCOL)[0])
+    assert warnings[0].startswith(f"Only {n_users} users are tested") and said in warnings[0]
+
+
 def test_facts_count_ratings_users_and_items(tmp_path: Path) -> None:
     facts = choice.facts_of(study(tmp_path))
     data = invented_movielens().ratings

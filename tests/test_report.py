@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.chapters.notebook import Notebook
-from pipeline.chapters.page import page_body
+from pipeline.chapters.page import glossary, page_body
 from pipeline.chapters.report import Report, cell, typeset
 from pipeline.chapters.study import ROOT
 from recsys_core.errors import StudyError
@@ -199,6 +199,16 @@ def test_a_word_leads_to_the_glossary_where_it_is_used_first(report):
     page = report.page()
     assert [page.count(f'href="#term-{name}"') for name in ("als", "ials", "ndcg")] == [1, 1, 1]
     assert all(f'<li id="term-{name}">' in page for name in ("als", "ials", "ndcg"))
+
+
+def test_a_glossary_of_a_text_holds_the_words_that_it_uses_and_each_leads_there(report):
+    report.add("# T\n\niALS, a hit ratio, and what is no word of it: ease, NeuMF-like.")
+    words = glossary("\n".join(report.parts))
+    assert re.findall(r"\*\*(.+?)\.\*\*", words) == ["HR", "iALS"]
+    report.add(f"## Glossary\n\n{words}")
+    page = report.page()
+    assert all(page.count(f'href="#term-{name}"') == page.count(f'id="term-{name}"') == 1 for name in ("hr", "ials"))
+    assert glossary("nothing") == ""
 
 
 def test_a_narrow_screen_keeps_the_first_two_columns_of_a_wide_table(report):

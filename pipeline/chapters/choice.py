@@ -220,8 +220,11 @@ def warnings_of(study: Experiments, split: Split) -> list[str]:
     rows, said = study.rows, []
     tested = len(np.unique(split.test.users))
     if tested < FEW_USERS:
+        least = 0.5 ** (tested - 1)  # of a permutation test
+        never = f" (p is {least:.2g} at least, before it is made larger for several models)" if least > 0.001 else ""
         said.append(
-            f"Only {tested:,} users are tested: hardly any difference could be significant, and the choice is next to chance."
+            f"Only {tested:,} users are tested: hardly any difference could be significant{never}, "
+            "and the choice is next to chance."
         )
     elif tested < 100:
         said.append(f"Only {tested:,} users are tested: intervals are wide, and most differences cannot be seen.")

@@ -13,6 +13,7 @@ from pipeline.chapters import choice
 from pipeline.chapters.comparisons import Comparison
 from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.fits import with_chosen
+from pipeline.chapters.page import GLOSSARY, glossary
 from pipeline.chapters.report import Report
 from pipeline.chapters.study import STATED, Study
 from recsys_core.app.explorer.page import write_explorer
@@ -63,7 +64,12 @@ class OwnReport:
             "hit_ratio@10": "users with a hit",
         }
         columns |= {"coverage@10": "share of the catalogue", "form": "form"}
-        self.report.table(board[["model", *columns]].rename(columns=columns), "Lists of ten, the best first.", "board")
+        caption = (
+            "Lists of ten, the best first. Form is what a score is made of: counts (the same for everybody, but for a constant), "
+            "linear (a weighted sum over what the user, or the nearest users, have rated), bilinear (a product of two learnt "
+            "vectors) or non-linear (a network with hidden layers)."
+        )
+        self.report.table(board[["model", *columns]].rename(columns=columns), caption, "board")
         self.report.figure(figure, "NDCG@10 with 95% intervals over users.", "NDCG@10 by model")
         caption = (
             "Differences from the chosen model. Intervals are of one pair each, not adjusted; p is that of a permutation test, "
@@ -110,6 +116,8 @@ class OwnReport:
             self.report.add(
                 f"## Chapters on these ratings\n\nExecuted notebooks, to be opened in JupyterLab: {chapters}."
             )
+        if words := glossary("\n".join(self.report.parts)):
+            self.report.add(f"## {GLOSSARY}\n\nFilms and stars stand for items and ratings of any kind.\n\n{words}")
         self.report.save()
         return Markdown(f"The report is {self.study.notebook.final(self.study.notebook.output / 'report.html')}.")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -50,10 +50,29 @@ def terms() -> list[dict[str, Any]]:
     return list(yaml.safe_load(Path(__file__).with_name("glossary.yaml").read_text(encoding="utf-8")))
 
 
-def glossary() -> str:
-    """The glossary as a list in Markdown, in alphabetical order."""
-    ordered = sorted(terms(), key=lambda term: str(term["name"]).lower())
+def glossary(text: str | None = None) -> str:
+    """The glossary as a list in Markdown, in alphabetical order; with a text, the words of it that this text uses."""
+    words = _words()
+    used = words.values() if text is None else {words[word] for word in _pattern(words).findall(text)}
+    ordered = sorted(
+        (term for term in terms() if _place(term["name"]) in used), key=lambda term: str(term["name"]).lower()
+    )
     return "\n".join(f"- **{term['name']}.** {term['says']}" for term in ordered)
+
+
+def _words() -> dict[str, str]:
+    """Every word that leads to the glossary, and the place of its entry on the page."""
+    return {str(word): _place(term["name"]) for term in terms() for word in [term["name"], *term.get("as", [])]}
+
+
+def _place(name: str) -> str:
+    return f"term-{slug(name)}"
+
+
+def _pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """What finds any of these words, the longest that fits, where it stands by itself."""
+    longest = sorted(words, key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])")
 
 
 def slug(text: str) -> str:
@@ -164,12 +183,8 @@ def _words_lead_to_the_glossary(soup: BeautifulSoup) -> None:
         return
     for entry in entries.find_all("strong"):
         if entry.parent is not None:
-            entry.parent["id"] = f"term-{slug(entry.get_text().rstrip('.'))}"
-    words = {
-        str(word): f"term-{slug(str(term['name']))}" for term in terms() for word in [term["name"], *term.get("as", [])]
-    }
-    longest = sorted(words, key=len, reverse=True)
-    pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest))})(?![\w-])")
+            entry.parent["id"] = _place(entry.get_text().rstrip("."))
+    words = _words()
     entries.extract()  # the glossary does not lead to itself
     used: set[str] = set()
 
@@ -179,5 +194,5 @@ def _words_lead_to_the_glossary(soup: BeautifulSoup) -> None:
         used.add(name)
         return name if fresh else ""
 
-    _linked(soup, pattern, first, "term")
+    _linked(soup, _pattern(words), first, "term")
     heading.insert_after(entries)  # type: ignore[union-attr]
