@@ -117,6 +117,14 @@ def test_chapters_that_the_data_are_not_enough_for_are_left_out_with_the_reason(
     assert "12_factorization" in profile_of(study, whole, Given("x"), "x.yaml")["runs"]
 
 
+def test_of_many_ratings_only_chapters_run_whose_time_is_known(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_module, "MANY_ROWS", 3)
+    found = profile_of(Study(project), load(ratings_file(tmp_path)), Given("x"), "x.yaml")
+    assert found["runs"] == ["00_data", CHOICE] and "may take days" in found["left_out"]["13_linear"]
+
+
 def test_a_quick_study_runs_few_chapters_and_one_that_searches_takes_what_it_found(
     project: Path, tmp_path: Path
 ) -> None:

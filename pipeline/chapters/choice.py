@@ -22,7 +22,7 @@ from pipeline.chapters.comparisons import BETTER, UNDECIDED, Comparison
 from pipeline.chapters.experiment import Experiments
 from pipeline.chapters.fits import with_chosen
 from pipeline.chapters.store import Selection
-from pipeline.chapters.study import STATED
+from pipeline.chapters.study import MANY_ROWS, STATED
 from recsys_core.errors import refuse_unknown
 from recsys_core.evaluate import top_k
 from recsys_core.interactions import Interactions
@@ -34,7 +34,6 @@ from recsys_core.releases.own import has_times
 from recsys_core.splits import Split
 from recsys_core.statistics import rmse_interval
 
-MANY_ROWS = 300_000  # from which the time of a model is estimated before it is fitted
 REHEARSED_ROWS, N_ASKED = (10_000, 30_000), 200  # users whose lists are timed
 LENGTHS = (0, 10, 30, 100)  # ratings of a user, at which groups begin
 BASELINE, LENGTH_OF_A_LIST = "popularity", 10
@@ -109,7 +108,7 @@ def affordable(
 
     A model is fitted once to be validated, once more where validation rows choose its epochs, and then with each seed if it draws.
     """
-    kept, left = {}, {}
+    kept, left, all_minutes = {}, {}, 0.0
     for title, model in models.items():
         if model.own_traits.predicts_ratings and not rows.explicit:
             left[title] = "It predicts ratings, and these are no opinions."
@@ -124,7 +123,9 @@ def affordable(
         elif minutes > most_minutes:
             left[title] = f"It would take about {minutes:,.0f} minutes, and most_minutes allows {most_minutes:g}."
         else:
-            kept[title] = model
+            kept[title], all_minutes = model, all_minutes + minutes
+    if all_minutes:
+        print(f"all {len(kept)} together: about {all_minutes:,.0f} minutes of processor time", flush=True)
     return kept, left
 
 

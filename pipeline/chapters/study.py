@@ -25,6 +25,7 @@ KINDS_OF_SETTINGS = (STATED, TUNED, TUNED_WIDELY, TUNED_APART, *TUNED_AGAIN)
 KNOWN = {"protocols": tuple(PROTOCOLS), "settings": KINDS_OF_SETTINGS}  # what parameters of these names may hold
 RUNS, STORED = Path("reports/runs"), Path("reports/stored")
 OWN = "profile.yaml"  # in a folder of `RUNS`: how the study is run on own data, see `runs.own`
+MANY_ROWS = 300_000  # own ratings, from which time is estimated before a model is fitted
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

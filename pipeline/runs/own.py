@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.chapters.study import OWN, RUNS, TUNED, Study
+from pipeline.chapters.study import MANY_ROWS, OWN, RUNS, TUNED, Study
 from pipeline.runs.executor import LOCAL, Executor
 from pipeline.runs.prepare import FILES_SHA256, write_if_changed
 from pipeline.runs.run import alone, child_environment, run_profile
@@ -29,6 +29,7 @@ LEAST_USERS = 2  # with ratings enough to be tested
 CHOICE = "54_choice"  # the chapter that writes the report
 COMMON_NAMES = ("ratings", "data", "export", "interactions", "train")  # of files, which say nothing of what is in them
 LACKING = {
+    "size": f"from {MANY_ROWS:,} ratings on a chapter that fits a model many times may take days (`make rerun NOTEBOOK=` runs one)",
     "films": "there is no table of films: give one with MOVIES=",
     "genres": "there is no table of films with genres: give one with MOVIES=",
     "years": "there is no table of films with years in their titles: give one with MOVIES=",
@@ -151,6 +152,7 @@ def profile_of(study: Study, data: MovieLens, given: Given, dataset: str) -> dic
         "users": data.users is not None,
         "stars": data.explicit,
         "times": has_times(data.ratings),
+        "size": len(data.ratings) < MANY_ROWS,
     }
     lacking = {name: [need for need in needs[name] if not has[need]] for name in needs}
     left_out = {name: LACKING[missing[0]] for name, missing in lacking.items() if missing}
