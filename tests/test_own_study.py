@@ -259,6 +259,8 @@ def test_one_command_reports_on_own_ratings_and_saves_a_model_that_answers(finis
     folder = root / "reports/runs/loans"
     text = (folder / "report.md").read_text()
     assert text.startswith("# Which recommender for loans?") and "There are no times" in text
+    size = sum(file.stat().st_size for file in (folder / "model").iterdir()) / 1e6
+    assert f"the model has {size:,.1f} MB" in text and "- **EASE.**" in text.split("## Glossary")[1]
     saved = SavedModel.open(folder / "model")
     assert len(saved.recommend("u7", k=5)) == 5
     rated = set(load(root / "mine/loans.csv").ratings.query("user_id == 'u7'")["item_id"])

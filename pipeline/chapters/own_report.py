@@ -21,6 +21,8 @@ from recsys_core.app.saved import save_model
 from recsys_core.errors import StudyError
 from recsys_core.models.base import Recommender
 
+MODEL = "model"  # folder of the chosen model beside the report
+
 
 class OwnReport:
     """Sections on own ratings in reading order; each is shown in the notebook as it is added."""
@@ -90,15 +92,29 @@ class OwnReport:
                 "## Ratings\n\nThe data hold no opinions, so that nothing is said of predicted ratings."
             )
         self.report.add("## Ratings\n\nHow far predictions are from what people gave, in the unit of the data.")
-        return self.report.table(errors, "Errors of predicted ratings, the least first.", "errors")
+        names = {
+            "rmse": "RMSE",
+            "rmse low": "low",
+            "rmse high": "high",
+            "mae": "MAE",
+            "rmse, % of the scale": "RMSE, % of the scale",
+        }
+        return self.report.table(
+            errors.rename(columns=names), "Errors of predicted ratings, the least first.", "errors"
+        )
 
     def finish(self, saved: str, seconds: Mapping[str, float], milliseconds: float | None, chosen: str) -> Markdown:
         """What models cost, what was left out, what this does not show, how to use the model; writes the report."""
         rows = self.study.results.drop_duplicates("model").set_index("model")["parameters"]
         table = pd.DataFrame({"model": list(seconds), "seconds of training": list(seconds.values())})
         table["numbers learnt"] = ["" if pd.isna(rows[name]) else f"{rows[name]:,}" for name in seconds]
-        quick = "" if milliseconds is None else f"One list by {chosen} takes {milliseconds:,.1f} ms on this machine."
-        self.report.add(f"## What they cost\n\n{quick}")
+        self.report.add("## What they cost")
+        if milliseconds is not None:
+            files = (self.study.notebook.output / MODEL).glob("*")
+            self.report.add(
+                f"One list by {chosen} takes {milliseconds:,.1f} ms on this machine; saved, with all ratings and names, the model "
+                f"has {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB."
+            )
         self.report.table(table.sort_values("seconds of training"), "Processor time of one training.", "costs", 1)
         n_seeds = len(self.study.notebook.parameters["seeds"])
         self.report.add("## What was left out\n\n" + self._left_out())
@@ -156,7 +172,7 @@ def save_choice(report: OwnReport, model: Recommender, chosen: str) -> str:
             chosen,
         )
         return f"No model is saved: {error}"
-    folder = notebook.output / "model"
+    folder = notebook.output / MODEL
     save_model(folder, fitted, study.data, study.vocabulary)
     place, user = notebook.final(folder), study.vocabulary.user_ids[:1].tolist()[0]
     k = min(10, study.rows.n_items)

@@ -30,9 +30,8 @@ CHOICE = "54_choice"  # the chapter that writes the report
 COMMON_NAMES = ("ratings", "data", "export", "interactions", "train")  # of files, which say nothing of what is in them
 LACKING = {
     "size": f"from {MANY_ROWS:,} ratings on a chapter that fits a model many times may take days (`make rerun NOTEBOOK=` runs one)",
-    "films": "there is no table of films: give one with MOVIES=",
     "genres": "there is no table of films with genres: give one with MOVIES=",
-    "years": "there is no table of films with years in their titles: give one with MOVIES=",
+    "dates": "no table of films with release dates is known",
     "users": "there is no table of users: give one with USERS=",
     "stars": "ratings are no opinions, or all the same",
     "times": "the ratings have no times",
@@ -146,9 +145,8 @@ def profile_of(study: Study, data: MovieLens, given: Given, dataset: str) -> dic
     like = "own-quick" if given.quick else "own"
     needs: dict[str, list[str]] = study.profiles[like]["needs"]
     has = {
-        "films": data.movies is not None,
         "genres": data.movies is not None and bool((data.movies["genres"] != "").any()),
-        "years": data.movies is not None and bool(data.movies["year"].notna().any()),
+        "dates": data.movies is not None and "release_date" in data.movies,
         "users": data.users is not None,
         "stars": data.explicit,
         "times": has_times(data.ratings),
