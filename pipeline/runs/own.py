@@ -23,6 +23,7 @@ from pipeline.runs.run import alone, child_environment, run_profile
 from recsys_core.datasets import MovieLens, load
 from recsys_core.errors import StudyError
 from recsys_core.files import atomic_path
+from recsys_core.protocols import PROTOCOLS
 from recsys_core.releases.own import N_TO_BE_ASKED, has_times
 
 LEAST_USERS = 2  # with ratings enough to be tested
@@ -158,6 +159,11 @@ def profile_of(study: Study, data: MovieLens, given: Given, dataset: str) -> dic
         left_out |= {name: ELSEWHERE for name in study.notebooks if name not in needs}
     profile = {"like": like, "dataset": dataset, "runs": [name for name in needs if not lacking[name]]}
     chapters = {name: dict(values) for name, values in study.profiles[like].get("notebooks", {}).items()}
+    for name in () if data.explicit else profile["runs"]:
+        if protocols := (study.defaults(name) | chapters.get(name, {})).get("protocols", []):
+            chapters[name] = chapters.get(name, {}) | {
+                "protocols": [each for each in protocols if PROTOCOLS[each].ranking]
+            }
     if given.tune:
         chapters[CHOICE] = chapters.get(CHOICE, {}) | {"settings": TUNED}
     return profile | {"notebooks": chapters, "left_out": left_out}
