@@ -238,12 +238,13 @@ def user_holdout(interactions: Interactions, fold_in: float = 0.0, seed: int = 0
 
 
 def strong_generalization(interactions: Interactions, test_users: float = 0.2, seed: int = 0) -> Split:
-    """Held-out users with a random 80 % folded in, on ratings of 4 and more of users with at least 5 (Liang et al. 2018).
+    """Held-out users with a random 80 % folded in, on ratings of 4 and more of users with at least 5 (Liang et al. 2018);
+    where ratings are no opinions, on all.
 
     `test_users` is the share of test users, or their number if above 1; as many are validation users. Items that no training
     user has rated leave the split before the 80 % are drawn; held-out users left with fewer than 5 rows have no targets.
     """
-    liked = interactions.ratings >= 4
+    liked = (interactions.ratings >= 4) | (not interactions.explicit)
     counts = np.bincount(interactions.users[liked], minlength=interactions.n_users)
     eligible = np.flatnonzero(counts >= 5)
     n_test = int(test_users if test_users > 1 else test_users * len(eligible))

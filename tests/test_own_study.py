@@ -112,9 +112,11 @@ def test_chapters_that_the_data_are_not_enough_for_are_left_out_with_the_reason(
     assert "12_factorization" not in found["runs"] and "no opinions" in found["left_out"]["12_factorization"]
     assert "no times" in found["left_out"]["33_sequential"] and "MOVIES=" in found["left_out"]["02_eda_movies"]
     assert "MovieLens" in found["left_out"]["41_claims"] and CHOICE in found["runs"]
+    assert found["notebooks"]["10_baselines"]["protocols"] == ["random-80-10-10", "loo-full", "loo-sampled"]
     assert {*found["runs"], *found["left_out"]} == set(study.notebooks)
     whole = load(ratings_file(tmp_path / "whole"))
-    assert "12_factorization" in profile_of(study, whole, Given("x"), "x.yaml")["runs"]
+    of_opinions = profile_of(study, whole, Given("x"), "x.yaml")
+    assert "12_factorization" in of_opinions["runs"] and "10_baselines" not in of_opinions["notebooks"]
 
 
 def test_of_many_ratings_only_chapters_run_whose_time_is_known(

@@ -242,6 +242,14 @@ def test_strong_generalisation_takes_a_number_of_users_and_refuses_too_many() ->
             strong_generalization(rows, wrong)
 
 
+def test_strong_generalisation_takes_all_rows_where_ratings_are_no_opinions() -> None:
+    rows = random_interactions(1, 40, 60, 1200)
+    plays = replace(rows, ratings=np.ones(len(rows), np.float32))
+    split = strong_generalization(plays)
+    assert len(split.train) + len(split.validation) + len(split.test) > 1000 * 0.7
+    assert len(np.unique(split.test.users)) == 8
+
+
 @given(rows=data())
 @few
 def test_under_temporal_no_training_time_reaches_a_test_time(rows: Interactions) -> None:
