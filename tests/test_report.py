@@ -205,8 +205,9 @@ def test_a_glossary_of_a_text_holds_the_words_that_it_uses_and_each_leads_there(
     report.add("# T\n\niALS, a hit ratio, and what is no word of it: ease, NeuMF-like.")
     words = glossary("\n".join(report.parts))
     assert re.findall(r"\*\*(.+?)\.\*\*", words) == ["HR", "iALS"]
-    report.add(f"## Glossary\n\n{words}")
+    report.add(f"## Glossary\n\nFirst words.\n\n{words}")
     page = report.page()
+    assert page.index("First words.") < page.index('<li id="term-hr">')
     assert all(page.count(f'href="#term-{name}"') == page.count(f'id="term-{name}"') == 1 for name in ("hr", "ials"))
     assert glossary("nothing") == ""
 

@@ -185,7 +185,8 @@ def _words_lead_to_the_glossary(soup: BeautifulSoup) -> None:
         if entry.parent is not None:
             entry.parent["id"] = _place(entry.get_text().rstrip("."))
     words = _words()
-    entries.extract()  # the glossary does not lead to itself
+    marker = soup.new_tag("ul")
+    entries.replace_with(marker)  # the glossary does not lead to itself
     used: set[str] = set()
 
     def first(match: re.Match[str]) -> str:
@@ -195,4 +196,4 @@ def _words_lead_to_the_glossary(soup: BeautifulSoup) -> None:
         return name if fresh else ""
 
     _linked(soup, _pattern(words), first, "term")
-    heading.insert_after(entries)  # type: ignore[union-attr]
+    marker.replace_with(entries)
