@@ -165,10 +165,11 @@ def test_all_models_are_searched_on_the_rows_on_which_the_choice_is_made(
         return subprocess.CompletedProcess(command, len(asked) - 1)
 
     monkeypatch.setattr(subprocess, "run", noted)
-    own_module.search(Study(project), "books", 7, 1)
+    own_module.search(Study(project), "books", 7, 1, explicit=True)
     assert {"--protocol=random-80-10-10", "--trials=7", "svd", "ease"} <= {*asked[0]} and "popularity" not in asked[0]
     with pytest.raises(StudyError, match="The search on books failed"):
-        own_module.search(Study(project), "books", 7, 1)
+        own_module.search(Study(project), "books", 7, 1, explicit=False)
+    assert not {"svd", "bias"} & {*asked[1]} and "ease" in asked[1]  # nothing to search them by
 
 
 def test_a_damaged_profile_of_own_ratings_is_named(project: Path) -> None:

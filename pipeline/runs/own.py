@@ -77,7 +77,7 @@ def run_own(root: Path, given: Given, jobs_at_once: int, executor: Executor = LO
         chapters = [chapter for chapter, reason in profile["left_out"].items() if reason == why]
         print(f"left out, since {why}: {', '.join(chapters)}", flush=True)
     if given.tune:
-        search(study, name, given.tune, jobs_at_once)
+        search(study, name, given.tune, jobs_at_once, data.explicit)
     run_profile(study, name, jobs_at_once, executor=executor)
     return RUNS / name / "report.html"
 
@@ -169,15 +169,17 @@ def profile_of(study: Study, data: MovieLens, given: Given, dataset: str) -> dic
     return profile | {"notebooks": chapters, "left_out": left_out}
 
 
-def search(study: Study, name: str, trials: int, jobs_at_once: int) -> None:
+def search(study: Study, name: str, trials: int, jobs_at_once: int, explicit: bool) -> None:
     """Search settings of the models that the chapter compares, on its validation rows; what is stored is not searched again.
 
+    Where ratings are not `explicit`, there is nothing that models of ratings could be searched by, and the chapter leaves them out.
     Raises StudyError where the search fails.
     """
     parameters = study.defaults(CHOICE) | study.overrides(name, CHOICE)
     from recsys_core.models.registry import SEARCHES
 
-    models = [model for model in parameters["models"] if model in SEARCHES]
+    searched = {model: SEARCHES[model].kind.traits for model in parameters["models"] if model in SEARCHES}
+    models = [model for model, traits in searched.items() if explicit or not traits.predicts_ratings]
     folder = study.root / RUNS / name
     options = [f"--{each}={parameters[each]}" for each in ("dataset", "protocol")]
     options += [f"--root={folder}", f"--trials={trials}", f"--jobs={jobs_at_once}"]
