@@ -11,7 +11,7 @@ from scipy import optimize
 from recsys_core.errors import StudyError
 from recsys_core.interactions import Interactions
 from recsys_core.models import MODELS
-from recsys_core.models.linear import EASE
+from recsys_core.models.linear import EASE, inverse_by_users, regularised_inverse
 
 
 def random_rows() -> Interactions:
@@ -49,6 +49,16 @@ def test_ease_is_ridge_regression_of_each_item_on_all_others() -> None:
         stacked = np.vstack([others, np.sqrt(3.0) * np.eye(11)])
         solution = optimize.lsq_linear(stacked, np.r_[dense[:, item], np.zeros(11)]).x
         np.testing.assert_allclose(np.delete(model.weights[:, item], item), solution, atol=1e-6)
+
+
+@pytest.mark.parametrize("ridge", [0.5, 200.0, np.linspace(0.1, 40.0, 12)])
+def test_the_inverse_is_the_same_from_a_table_of_users(ridge: float | np.ndarray) -> None:
+    many = random_rows().binary
+    few = many[:5]
+    for interactions, way in ((many, inverse_by_users), (few, inverse_by_users), (few, regularised_inverse)):
+        dense = interactions.toarray().astype(np.float64)
+        expected = np.linalg.inv(dense.T @ dense + ridge * np.eye(12))
+        np.testing.assert_allclose(way(interactions, ridge), expected, rtol=1e-10, atol=1e-13)
 
 
 def test_ease_does_not_read_the_ratings_nor_repeated_rows() -> None:

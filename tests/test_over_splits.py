@@ -124,3 +124,8 @@ def test_a_model_with_its_layer_is_compared_with_the_same_model_without(users: p
     assert list(found.index) == ["better, hidden layer"]
     assert found["difference"].tolist() == pytest.approx(expected["difference"].tolist())
     assert over_splits.layers_apart(users, "ndcg@10").empty
+
+
+def test_a_search_without_any_layer_is_what_one_of_layers_alone_is_compared_with_before_a_free_one() -> None:
+    present = ["A", "A, hidden layer", "A, no hidden layer", "B", "B, hidden layer", "C, hidden layer", "D"]
+    assert over_splits.pairs_of_layers(present) == {"A, hidden layer": "A, no hidden layer", "B, hidden layer": "B"}

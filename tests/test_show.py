@@ -21,7 +21,7 @@ def test_the_source_shown_is_that_of_the_file_without_its_indentation() -> None:
     assert text.startswith(
         "`recsys_core/models/linear.py`, `EASE._fit`\n\n```python\ndef _fit(self, task: FitTask) -> None:\n"
     )
-    assert "\n    gram = gram_matrix(task.train.binary)  # XᵀX (I, I)\n" in text
+    assert "\n    weights = inverse / -np.diag(inverse)  # column j by -P_jj\n" in text
 
 
 def test_several_sources_are_shown_one_below_the_other() -> None:

@@ -59,6 +59,12 @@ def test_the_map_is_the_same_each_time_and_keeps_groups_apart() -> None:
     assert within < between[~np.eye(3, dtype=bool)].min()
 
 
+def test_vectors_that_are_all_alike_have_one_place_and_a_few_are_placed() -> None:
+    assert np.ptp(film_map(np.full((50, 8), 0.3)), axis=0).tolist() == [0.0, 0.0]
+    places = film_map(np.random.default_rng(0).normal(size=(9, 4)))
+    assert np.isfinite(places).all() and len(np.unique(places, axis=0)) == 9
+
+
 def test_the_benchmark_measures_each_catalogue_on_one_thread_and_gives_the_threads_back() -> None:
     before = torch.get_num_threads()
     measured = measure_retrieval((200, 400), n_queries=2)

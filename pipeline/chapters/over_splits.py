@@ -23,7 +23,10 @@ from pipeline.chapters.crossed_components import variance_components
 from recsys_core.statistics import paired_interval
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
-HIDDEN = ", hidden layer"  # ends the name of a model that was searched with hidden layers alone
+HIDDEN, WITHOUT = (
+    ", hidden layer",
+    ", no hidden layer",
+)  # end the names of models that were searched with, or without, alone
 FAR = 4  # medians from 0, beyond which a difference is not drawn to scale
 SHADES = {BETTER: plots.BLUE, WORSE: plots.VERMILION, EQUIVALENT: plots.GREEN, UNDECIDED: plots.GREY}
 
@@ -83,14 +86,17 @@ def verdict(line: pd.Series) -> str:
 
 
 def layers_apart(users: pd.DataFrame, metric: str, margin: float = MARGIN) -> pd.DataFrame:
-    """Each model that was searched with hidden layers alone minus the same model searched freely, a line each as in `against`.
-
-    Without such a pair there is no line.
-    """
-    present = set(users["model"])
-    pairs = {name: base for name in sorted(present) if (base := name.removesuffix(HIDDEN)) != name and base in present}
+    """Each model that was searched with hidden layers alone minus its pair, see `pairs_of_layers`, a line each as in `against`."""
+    pairs = pairs_of_layers(users["model"].unique().tolist())
     found = {name: differences(users, name, base, metric, "split") for name, base in pairs.items()}
     return compare_family(found, margin).rename_axis("model")
+
+
+def pairs_of_layers(present: Sequence[str]) -> dict[str, str]:
+    """For each model that was searched with hidden layers alone the same one searched without any, or else searched freely."""
+    names = [name.removesuffix(HIDDEN) for name in sorted(present) if name.endswith(HIDDEN)]
+    bases = {name: next((each for each in (name + WITHOUT, name) if each in present), "") for name in names}
+    return {name + HIDDEN: base for name, base in bases.items() if base}
 
 
 def searched_apart(seen: pd.DataFrame, unseen: pd.DataFrame, metric: str) -> pd.DataFrame:

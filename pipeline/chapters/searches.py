@@ -96,7 +96,7 @@ def _in_words(space: Mapping[str, Any]) -> str:
 def by_form(root: Path, metric: str = "ndcg@10") -> pd.DataFrame:
     """Of each search whose trials are models of several forms the trials, the best and the median value of each form.
 
-    A wide search of hidden layers alone stands beside them. Columns `FORMS_COLUMNS`.
+    A wide search of one form alone stands beside them. Columns `FORMS_COLUMNS`.
     """
     lines = []
     for title, search, found in stored(root, metric):

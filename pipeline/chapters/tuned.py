@@ -14,6 +14,7 @@ from recsys_core.errors import StudyError
 from recsys_core.models.registry import SEARCHES, WIDE_SEARCHES, Searched
 
 FOLDER = STORED / "tuning"
+WIDE = ", wide search"  # ends the name of what a wide search found where there is a narrow one, too
 PARTS = {TUNED: "", TUNED_WIDELY: "wide", TUNED_APART: "apart"}  # of the folder, by what the settings are called
 COMMANDS = {TUNED: "make tune", TUNED_WIDELY: "make tune WIDE=1", TUNED_APART: "make tune APART=1"}
 for _seed, _name in enumerate(TUNED_AGAIN, start=1):
@@ -33,7 +34,7 @@ def searches_by_title() -> dict[str, Search]:
     """All searches by what results call the model with what they found; a wide one beside a narrow one is said to be that."""
     narrow = {each.title: Search(name, TUNED, each) for name, each in SEARCHES.items()}
     wide = {
-        f"{each.title}{', wide search' if name in SEARCHES else ''}": Search(name, TUNED_WIDELY, each)
+        f"{each.title}{WIDE if name in SEARCHES else ''}": Search(name, TUNED_WIDELY, each)
         for name, each in WIDE_SEARCHES.items()
     }
     return narrow | wide

@@ -57,13 +57,21 @@ def banded_years(years: np.ndarray) -> np.ndarray:
 
 
 def film_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(I, 2) places of (I, D) vectors: t-SNE of the cosine distances, started from the first two principal components."""
+    """(I, 2) places of (I, D) vectors: t-SNE of the cosine distances, started from the first two principal components.
+
+    Vectors that are all alike, as of a model that has not learnt, have one place.
+    """
     from sklearn.decomposition import PCA  # takes a second to load, which only the map needs
     from sklearn.manifold import TSNE
 
     start = PCA(n_components=2, svd_solver="full").fit_transform(vectors)
-    start = start / start[:, 0].std() * 1e-4
-    return TSNE(metric="cosine", init=start, perplexity=30, random_state=seed, n_jobs=1).fit_transform(vectors)
+    spread = start[:, 0].std()
+    if spread < 1e-6 * max(float(np.abs(vectors).max()), 1e-12):
+        return np.zeros((len(vectors), 2))
+    perplexity = min(30, (len(vectors) - 1) / 3)
+    return TSNE(
+        metric="cosine", init=start / spread * 1e-4, perplexity=perplexity, random_state=seed, n_jobs=1
+    ).fit_transform(vectors)
 
 
 def draw_film_map(

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys_core.models.base import FitTask
-from recsys_core.models.linear import LinearRecommender, gram_matrix, regularised_inverse
+from recsys_core.models.linear import LinearRecommender, regularised_inverse
 from recsys_core.models.registry import recommender
 from recsys_core.models.settings import between, setting
 
@@ -42,9 +42,9 @@ class DenoisingAutoencoder(LinearRecommender):
 
     def _weights(self, task: FitTask, largest_self_weight: float) -> np.ndarray:
         """B (I, I)."""
-        gram = gram_matrix(task.train.binary)  # XᵀX (I, I)
-        ridge = self.regularisation + self.dropout / (1 - self.dropout) * np.diag(gram)  # Λ (I,)
-        inverse = regularised_inverse(gram, ridge)  # C (I, I)
+        counts = np.bincount(task.train.binary.indices, minlength=task.train.binary.shape[1])  # of diag(XᵀX) (I,)
+        ridge = self.regularisation + self.dropout / (1 - self.dropout) * counts  # Λ (I,)
+        inverse = regularised_inverse(task.train.binary, ridge)  # C (I, I)
         held = np.maximum(ridge, (1 - largest_self_weight) / np.diag(inverse))  # Λ_jj and what the bound adds (I,)
         weights = inverse * -held  # column j by -held_j
         weights[np.diag_indices_from(weights)] += 1

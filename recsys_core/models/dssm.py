@@ -63,6 +63,7 @@ class DSSMNet(AttributeNet):
 
 
 @searched_as("dssm_hidden", title="DSSM, hidden layer", wide={"layers": HIDDEN}, is_narrow=False)
+@searched_as("dssm_bilinear", title="DSSM, no hidden layer", wide={"layers": ()}, is_narrow=False)
 @recommender("dssm", title="DSSM", family="two towers")
 @dataclass(kw_only=True)
 class DSSM(VectorNetwork):

@@ -26,11 +26,33 @@ def gram_matrix(interactions: sparse.csr_matrix) -> np.ndarray:
     return (interactions.T @ interactions).toarray()
 
 
-def regularised_inverse(gram: np.ndarray, ridge: float | np.ndarray) -> np.ndarray:
-    """(G + R)⁻¹, an (I, I) matrix, for G (I, I) and a diagonal R above 0, one number or (I,) of them; `gram`, G, is overwritten."""
-    gram[np.diag_indices_from(gram)] += ridge  # G + R (I, I)
-    factor, _ = linalg.cho_factor(gram, overwrite_a=True, check_finite=False)
+def regularised_inverse(interactions: sparse.csr_matrix, ridge: float | np.ndarray) -> np.ndarray:
+    """(XᵀX + R)⁻¹, an (I, I) matrix, for (U, I) interactions X of ones and a diagonal R above 0, one number or (I,) of them."""
+    if 2 * interactions.shape[0] < interactions.shape[1]:
+        return inverse_by_users(interactions, ridge)
+    total = gram_matrix(interactions)
+    total[np.diag_indices_from(total)] += ridge  # XᵀX + R (I, I)
+    factor, _ = linalg.cho_factor(total, overwrite_a=True, check_finite=False)
     upper, _ = linalg.lapack.dpotri(factor)  # the inverse's upper triangle
+    return np.triu(upper) + np.triu(upper, 1).T
+
+
+def inverse_by_users(interactions: sparse.csr_matrix, ridge: float | np.ndarray) -> np.ndarray:
+    """The same from a (U, U) matrix, which is less work where users are few: the identity of Woodbury (1950).
+
+        (XᵀX + R)⁻¹ = R⁻¹ - ZᵀZ,   Z = L⁻¹ X R⁻¹,   L Lᵀ = I + X R⁻¹ Xᵀ
+
+    Raises StudyError where tables of all pairs of items do not fit in memory.
+    """
+    check_pairs_fit(interactions.shape[1])
+    shrunk = np.broadcast_to(1.0 / ridge, interactions.shape[1:])  # of R⁻¹ (I,)
+    by_user = interactions.astype(np.float64).multiply(shrunk).tocsr()  # X R⁻¹ (U, I)
+    between_users = (by_user @ interactions.T).toarray()
+    between_users[np.diag_indices_from(between_users)] += 1
+    factor = linalg.cholesky(between_users, lower=True, check_finite=False)  # L (U, U)
+    explained = linalg.solve_triangular(factor, by_user.toarray(), lower=True, check_finite=False)  # Z (U, I)
+    upper = linalg.blas.dsyrk(-1.0, explained, trans=1)  # of -ZᵀZ
+    upper[np.diag_indices_from(upper)] += shrunk
     return np.triu(upper) + np.triu(upper, 1).T
 
 
@@ -63,8 +85,7 @@ class EASE(LinearRecommender):
     regularisation: float = setting(500.0, least=1e-9, search=between(10.0, 5000.0, log=True), fast=1.0, other=200.0)
 
     def _fit(self, task: FitTask) -> None:
-        gram = gram_matrix(task.train.binary)  # XᵀX (I, I)
-        inverse = regularised_inverse(gram, self.regularisation)  # P (I, I)
+        inverse = regularised_inverse(task.train.binary, self.regularisation)  # P (I, I)
         weights = inverse / -np.diag(inverse)  # column j by -P_jj
         np.fill_diagonal(weights, 0)
         self.weights = weights.astype(np.float32)
