@@ -132,7 +132,7 @@ def test_a_chapter_over_splits_makes_a_standing(chapter):
 
 def test_the_short_answer_is_that_of_the_leaders_with_a_hidden_layer(chapter):
     found = standings.over_splits(chapter[0], "49_splits", "ndcg@10")
-    assert found.short().startswith("No, not for lists tested on random tenths")
+    assert found.short().startswith("No: on random tenths of these data models without")
     assert "p < 0.001" in found.answer()[1] and found.table()["Comparison"].tolist() == ["", "headline"]
     ahead = found.lines.assign(verdict=found.lines["verdict"].replace({"worse than": "better than"}))
     assert replace(found, lines=ahead).short() == "Yes, of NeuMF."

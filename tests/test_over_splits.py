@@ -118,14 +118,14 @@ def test_a_search_apart_is_compared_user_by_user_over_its_seeds(users: pd.DataFr
 
 
 def test_a_model_with_its_layer_is_compared_with_the_same_model_without(users: pd.DataFrame) -> None:
-    named = users.assign(model=users["model"].replace({"worse": "better, hidden layer"}))
-    found = over_splits.layers_apart(named, "ndcg@10")
+    names = {"worse": "better, hidden layer", "better": "better, no hidden layer"}
+    found = over_splits.layers_apart(users.assign(model=users["model"].replace(names)), "ndcg@10")
     expected = over_splits.against(users, "better", ["worse"], "ndcg@10")
     assert list(found.index) == ["better, hidden layer"]
     assert found["difference"].tolist() == pytest.approx(expected["difference"].tolist())
     assert over_splits.layers_apart(users, "ndcg@10").empty
 
 
-def test_a_search_without_any_layer_is_what_one_of_layers_alone_is_compared_with_before_a_free_one() -> None:
-    present = ["A", "A, hidden layer", "A, no hidden layer", "B", "B, hidden layer", "C, hidden layer", "D"]
-    assert over_splits.pairs_of_layers(present) == {"A, hidden layer": "A, no hidden layer", "B, hidden layer": "B"}
+def test_a_search_of_layers_alone_is_compared_with_one_without_any_and_not_with_a_free_one() -> None:
+    present = ["A", "A, hidden layer", "A, no hidden layer", "B", "B, hidden layer", "C, no hidden layer", "D"]
+    assert over_splits.pairs_of_layers(present) == {"A, hidden layer": "A, no hidden layer"}

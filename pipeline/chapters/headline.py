@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from pipeline.chapters import plots
 from pipeline.chapters.boards import group_of
 from pipeline.chapters.comparisons import BETTER, UNDECIDED, WORSE, named
+from pipeline.chapters.over_splits import WITHOUT
 from recsys_core.models.traits import FORMS
 
 COUNTS, LINEAR, BILINEAR, NON_LINEAR = FORMS
@@ -101,7 +102,10 @@ class Standing:
         if hidden.empty or not hidden["verdict"].all():
             return "That was not compared in this run."
         if (hidden["verdict"] == WORSE).all():
-            return "No, not for lists tested on random tenths of these data, by models that do not read the order of a history."
+            return (
+                "No: on random tenths of these data models without them make the best lists, "
+                "where no model reads the order of a history."
+            )
         better = hidden.loc[hidden["verdict"] == BETTER, "model"]
         return f"Yes, of {', '.join(better)}." if len(better) else "Not so that it could be told, on these data."
 
@@ -218,9 +222,8 @@ class Standing:
 
 def _introduced(line: pd.Series) -> str:
     """A model with what its name does not say: that one of a neural family has no hidden layer."""
-    return (
-        f"{line['model']}, without a hidden layer," if _neural(line) and line["form"] != NON_LINEAR else line["model"]
-    )
+    is_said = line["model"].endswith(WITHOUT) or not _neural(line) or line["form"] == NON_LINEAR
+    return str(line["model"]) if is_said else f"{line['model']}, without a hidden layer,"
 
 
 def _neural(line: pd.Series) -> bool:

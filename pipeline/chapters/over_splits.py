@@ -93,10 +93,9 @@ def layers_apart(users: pd.DataFrame, metric: str, margin: float = MARGIN) -> pd
 
 
 def pairs_of_layers(present: Sequence[str]) -> dict[str, str]:
-    """For each model that was searched with hidden layers alone the same one searched without any, or else searched freely."""
+    """For each model that was searched with hidden layers alone the same one searched without any, in the same space as long."""
     names = [name.removesuffix(HIDDEN) for name in sorted(present) if name.endswith(HIDDEN)]
-    bases = {name: next((each for each in (name + WITHOUT, name) if each in present), "") for name in names}
-    return {name + HIDDEN: base for name, base in bases.items() if base}
+    return {name + HIDDEN: name + WITHOUT for name in names if name + WITHOUT in present}
 
 
 def searched_apart(seen: pd.DataFrame, unseen: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -134,15 +133,17 @@ def user_means(users: pd.DataFrame, pair: tuple[str, str], metric: str) -> np.nd
     return np.nanmean(differences(users, *pair, metric, "split"), axis=(1, 2))
 
 
-def in_words(name: str, line: pd.Series) -> str:
+def in_words(name: str, line: pd.Series, digits: int = 4) -> str:
     """A line as half a sentence: "DSSM is worse (−.016, −.021 to −.011, adjusted p = .0003)"."""
-    span = f"{signed(line['difference'])}, {signed(line['low'])} to {signed(line['high'])}"
-    p = f"adjusted p = {line['p adjusted']:.4f}" if line["p adjusted"] >= 0.0001 else "adjusted p < 0.0001"
+    span = " to ".join(signed(line[end], digits) for end in ("low", "high"))
+    p, least = line["p adjusted"], 10**-digits
+    p_value = f"= {p:.{digits}f}" if p >= least else f"< {least:.{digits}f}"
     more = {
-        EQUIVALENT: f", within ± {line['smallest margin']:.4f}",
-        UNDECIDED: f", ± {line['detectable']:.4f} could have been found",
+        EQUIVALENT: f", within ± {line['smallest margin']:.{digits}f}",
+        UNDECIDED: f", ± {line['detectable']:.{digits}f} could have been found",
     }
-    return f"{name} is {line['verdict']} ({span}, {p}{more.get(line['verdict'], '')})"
+    word = verdict(line)
+    return f"{name} is {word} ({signed(line['difference'], digits)}, {span}, adjusted p {p_value}{more.get(word, '')})"
 
 
 def signed(value: float, digits: int = 4) -> str:

@@ -119,6 +119,14 @@ class MultDAE(NeuralRecommender):
     wide=WIDE_WEIGHTS | {"hidden_layers": HIDDEN},
     is_narrow=False,
 )
+@searched_as(
+    "mult_vae_gaussian_linear",
+    title="Mult-VAE (Gaussian), no hidden layer",
+    likelihood="gaussian",
+    positive_weight=WEIGHTS,
+    wide=WIDE_WEIGHTS | {"hidden_layers": ()},
+    is_narrow=False,
+)
 @searched_as("mult_vae_hidden", title="Mult-VAE, hidden layer", wide={"hidden_layers": HIDDEN}, is_narrow=False)
 @recommender("mult_vae", title="Mult-VAE", family="autoencoder")
 @dataclass(kw_only=True)
