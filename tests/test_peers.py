@@ -83,6 +83,20 @@ def test_a_case_is_run_again_with_each_change_of_their_side(tmp_path: Path) -> N
     assert found == {"VAE": case, "VAE, full noise": case | {"theirs": {"layers": 2, "noise": 1.0}}, "BPR": case}
 
 
+def test_settings_of_both_sides_are_in_each(tmp_path: Path) -> None:
+    case = {
+        "both": {"epochs": 3},
+        "theirs": {"layers": 2},
+        "ours": {"the same": {"depth": 2}},
+        "measures": [],
+        "goal": {},
+    }
+    (tmp_path / "one.py").write_text(f"REQUIREMENTS = ['one==1']\nCASES = {{'VAE': {case!r}}}\n")
+    found = peers.read_peers(tmp_path)["one"].cases["VAE"]
+    assert found["theirs"] == {"epochs": 3, "layers": 2} and found["ours"] == {"the same": {"epochs": 3, "depth": 2}}
+    assert "both" not in found
+
+
 @pytest.mark.parametrize("peer", peers.read_peers().values(), ids=lambda peer: peer.name)
 def test_every_peer_of_the_study_is_pinned_and_compared_with_models_that_exist(peer: Peer) -> None:
     assert "==" in peer.requirements[0]

@@ -4,6 +4,7 @@ A peer is one script in this folder that defines
 
 - `REQUIREMENTS`: what pip installs into `.peers/<name>`, pinned; the first line is the library itself, whose version is stored;
 - `CASES`: by name, what is compared: `theirs` (settings handed to the script), `ours` (by label, settings handed to `study.py`),
+  `both` (more settings, of both sides),
   `measures` (see `__main__`; those of lists where it has none), and `goal`, by measure the ratio theirs / ours to reach, if there
   is one; where it has `threads`, so many are used, and its times are wall times; `changed`, by label, further settings of theirs
   with which it is run again under the longer name; `rounds`, where rounds are seeds and five leave it undecided.

@@ -69,10 +69,12 @@ class Peer:
 
 
 def _with_changed(cases: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every case, and behind it the same with each of the changes of their side that it has by label."""
+    """Every case with the settings of both sides in each, and behind it the same with each change of their side by label."""
     for name, given in cases.items():
         case = {"measures": OF_LISTS, "goal": {}} | given
-        changes = case.pop("changed", {})
+        changes, both = case.pop("changed", {}), case.pop("both", {})
+        ours = {label: both | settings for label, settings in case["ours"].items()}
+        case |= {"theirs": both | case["theirs"], "ours": ours}
         yield name, case
         for label, settings in changes.items():
             yield f"{name}, {label}", case | {"theirs": case["theirs"] | settings}
