@@ -23,10 +23,8 @@ from pipeline.chapters.crossed_components import variance_components
 from recsys_core.statistics import paired_interval
 
 BETTER, WORSE, EQUIVALENT, UNDECIDED = "better", "worse", "equivalent", "undecided"
-HIDDEN, WITHOUT = (
-    ", hidden layer",
-    ", no hidden layer",
-)  # end the names of models that were searched with, or without, alone
+# ends of the names of models that were searched with hidden layers alone, or without any
+HIDDEN, WITHOUT = ", hidden layer", ", no hidden layer"
 FAR = 4  # medians from 0, beyond which a difference is not drawn to scale
 SHADES = {BETTER: plots.BLUE, WORSE: plots.VERMILION, EQUIVALENT: plots.GREEN, UNDECIDED: plots.GREY}
 
